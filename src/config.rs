@@ -1,0 +1,252 @@
+//! `runbookd.yaml`: every key, its default, and its reading from file and environment. Secrets come from files or the environment only.
+
+use crate::model::duration::Duration;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// The whole configuration, effective. Every key can be set by the environment: `RUNBOOKD_` and the path in capitals, `RUNBOOKD_SLACK_CHANNEL`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Where the HTTP server listens.
+    pub listen: String,
+    /// A file with the bearer token that every request to the API must carry. Required unless `listen` is a loopback address.
+    pub token_file: Option<PathBuf>,
+    /// Accept that anybody who reaches `listen` may post alerts.
+    pub insecure: bool,
+    /// How people reach this server, for links in messages.
+    pub external_url: Option<String>,
+    pub rules: PathBuf,
+    pub runbooks: PathBuf,
+    pub cluster: ClusterKind,
+    /// The simulator's start state.
+    pub world: Option<PathBuf>,
+    pub journal: JournalConfig,
+    pub docker: DockerConfig,
+    pub alertmanager: AlertmanagerConfig,
+    pub slack: SlackConfig,
+    pub heartbeat: HeartbeatConfig,
+    pub intake: IntakeConfig,
+    pub incidents: IncidentsConfig,
+    pub runs: RunsConfig,
+    pub bounds: BoundsConfig,
+    pub reload: BTreeMap<String, ReloadTarget>,
+    pub log: LogConfig,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ClusterKind {
+    Docker,
+    Sim,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct JournalConfig {
+    /// `sqlite://PATH`.
+    pub url: String,
+    /// How long closed incidents and their runs are kept.
+    pub keep: Duration,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DockerConfig {
+    /// `unix:///var/run/docker.sock` or `tcp://host:2376`.
+    pub host: String,
+    /// For TCP with TLS: the directory with `ca.pem`, `cert.pem`, `key.pem`.
+    pub tls_dir: Option<PathBuf>,
+    pub timeout: Duration,
+}
+
+#[derive(Clone, Debug, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AlertmanagerConfig {
+    /// For reconciliation: `http://alertmanager:9093`.
+    pub url: Option<String>,
+    pub token_file: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SlackConfig {
+    /// A file with a bot token (`xoxb-…`), for `chat.postMessage`. Or the environment: `RUNBOOKD_SLACK_TOKEN`.
+    pub token_file: Option<PathBuf>,
+    /// A file with an incoming-webhook URL (no threads, no updates). Or the environment: `RUNBOOKD_SLACK_WEBHOOK_URL`.
+    pub webhook_url_file: Option<PathBuf>,
+    /// Where messages go when the rule names no channel.
+    pub channel: String,
+    pub api_url: String,
+    pub timeout: Duration,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct HeartbeatConfig {
+    /// Fetched (GET) while everything is well, so that somebody else notices when it stops.
+    pub url_file: Option<PathBuf>,
+    pub every: Duration,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct IntakeConfig {
+    pub body_limit_mib: u32,
+    /// A request must be whole within this time.
+    pub timeout: Duration,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct IncidentsConfig {
+    pub flap_window: Duration,
+    /// Flaps after which an incident escalates instead of trying again.
+    pub flaps: u32,
+    /// Without `alertmanager.url`: an open incident unseen for this long escalates as stale.
+    pub stale_after: Duration,
+    pub reconcile_every: Duration,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RunsConfig {
+    /// How often a `wait_until` or `wait_healthy` looks.
+    pub poll_every: Duration,
+    /// After a longer downtime a run is not continued.
+    pub resume_within: Duration,
+    /// A run that takes longer in all is failed.
+    pub time_limit: Duration,
+    pub max_steps: u32,
+}
+
+/// Bounds for the whole engine; a rule and a service's own `com.df.scaleMin` / `com.df.scaleMax` can only make them narrower.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct BoundsConfig {
+    pub replicas_min: u64,
+    pub replicas_max: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReloadTarget {
+    /// The URL to post to, such as Prometheus' `/-/reload`.
+    pub http: String,
+    #[serde(default)]
+    pub method: Option<String>,
+    #[serde(default)]
+    pub timeout: Option<Duration>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LogConfig {
+    pub format: LogFormat,
+    /// As in `RUST_LOG`: `info`, `runbookd=debug` …
+    pub level: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            listen: "127.0.0.1:9095".into(),
+            token_file: None,
+            insecure: false,
+            external_url: None,
+            rules: "rules".into(),
+            runbooks: "runbooks".into(),
+            cluster: ClusterKind::Docker,
+            world: None,
+            journal: JournalConfig::default(),
+            docker: DockerConfig::default(),
+            alertmanager: AlertmanagerConfig::default(),
+            slack: SlackConfig::default(),
+            heartbeat: HeartbeatConfig::default(),
+            intake: IntakeConfig::default(),
+            incidents: IncidentsConfig::default(),
+            runs: RunsConfig::default(),
+            bounds: BoundsConfig::default(),
+            reload: BTreeMap::new(),
+            log: LogConfig::default(),
+        }
+    }
+}
+
+impl Default for JournalConfig {
+    fn default() -> Self {
+        JournalConfig { url: "sqlite://runbookd.db".into(), keep: Duration::from_secs(90 * 24 * 3600) }
+    }
+}
+
+impl Default for DockerConfig {
+    fn default() -> Self {
+        DockerConfig { host: "unix:///var/run/docker.sock".into(), tls_dir: None, timeout: Duration::from_secs(10) }
+    }
+}
+
+impl Default for SlackConfig {
+    fn default() -> Self {
+        SlackConfig {
+            token_file: None,
+            webhook_url_file: None,
+            channel: "#alerts".into(),
+            api_url: "https://slack.com/api".into(),
+            timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+impl Default for HeartbeatConfig {
+    fn default() -> Self {
+        HeartbeatConfig { url_file: None, every: Duration::from_secs(60) }
+    }
+}
+
+impl Default for IntakeConfig {
+    fn default() -> Self {
+        IntakeConfig { body_limit_mib: 32, timeout: Duration::from_secs(10) }
+    }
+}
+
+impl Default for IncidentsConfig {
+    fn default() -> Self {
+        IncidentsConfig {
+            flap_window: Duration::from_secs(900),
+            flaps: 3,
+            stale_after: Duration::from_secs(12 * 3600),
+            reconcile_every: Duration::from_secs(60),
+        }
+    }
+}
+
+impl Default for RunsConfig {
+    fn default() -> Self {
+        RunsConfig {
+            poll_every: Duration::from_secs(2),
+            resume_within: Duration::from_secs(900),
+            time_limit: Duration::from_secs(24 * 3600),
+            max_steps: 1_000,
+        }
+    }
+}
+
+impl Default for BoundsConfig {
+    fn default() -> Self {
+        BoundsConfig { replicas_min: 1, replicas_max: 100 }
+    }
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        LogConfig { format: LogFormat::Text, level: "info".into() }
+    }
+}

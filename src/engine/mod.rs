@@ -1,0 +1,1 @@
+//! Decisions, as pure functions over values: no clock, no input, no output. Each answer comes with its reason.

@@ -1,0 +1,204 @@
+//! What a cluster looks like: services, tasks, nodes, and the changes that can be asked of a service.
+
+use super::label::Labels;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// A Swarm service as observed at one moment.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Service {
+    pub id: String,
+    pub name: String,
+    /// Swarm's version index: a change is refused when another hand was faster.
+    pub version: u64,
+    pub image: String,
+    pub mode: Mode,
+    /// Replicas asked for. For a global service, the number of tasks that Swarm wants.
+    pub replicas: u64,
+    /// Tasks in state running (with a health check: healthy).
+    pub running: u64,
+    pub labels: Labels,
+    /// Labels of the container spec.
+    pub container_labels: Labels,
+    pub env: BTreeMap<String, String>,
+    pub limits: Limits,
+    /// Swarm's ForceUpdate counter: raising it replaces every task.
+    pub force_update: u64,
+    pub update: UpdateState,
+    /// Swarm's own words about the update.
+    pub update_message: String,
+    /// Hash of the task template in force, and of the one a rollback would go to.
+    pub template_hash: String,
+    pub previous_template_hash: Option<String>,
+}
+
+impl Service {
+    /// A label of the service or, failing that, of its container spec.
+    pub fn label(&self, name: &str) -> Option<&str> {
+        self.labels.get(name).or_else(|| self.container_labels.get(name))
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    Replicated,
+    Global,
+    /// Jobs and modes this build does not know: never scaled.
+    Other,
+}
+
+/// `UpdateStatus.State` of Docker's API; `None` when there never was an update.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UpdateState {
+    #[default]
+    None,
+    Updating,
+    Paused,
+    Completed,
+    RollbackStarted,
+    RollbackPaused,
+    RollbackCompleted,
+}
+
+impl UpdateState {
+    /// Swarm is replacing tasks right now. A paused update is not: it waits for somebody.
+    pub fn in_progress(self) -> bool {
+        matches!(self, UpdateState::Updating | UpdateState::RollbackStarted)
+    }
+}
+
+/// Resource limits of each task; `None` leaves what is there.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Limits {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nano_cpus: Option<i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_bytes: Option<i64>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Task {
+    pub id: String,
+    pub service: String,
+    pub node: String,
+    /// Swarm's task state: `running`, `failed`, `pending` …
+    pub state: String,
+    pub desired_state: String,
+    /// The task's own error, "" when it has none.
+    pub error: String,
+    pub image: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Node {
+    pub id: String,
+    pub name: String,
+    pub role: String,
+    pub availability: String,
+    /// `ready`, `down`, `disconnected` or `unknown`.
+    pub state: String,
+    pub address: String,
+    pub labels: Labels,
+}
+
+/// How far the last change of a service has got.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Convergence {
+    /// Every task wanted runs the template in force, and no update is under way.
+    Converged,
+    /// Not there yet; what is missing, in words.
+    Progressing(String),
+    /// It will not get there by itself (paused or rolled back): the state, and the tasks' own errors.
+    Failed(String),
+}
+
+/// An absolute change of one service: the target, never a difference.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ServiceChange {
+    Scale {
+        from: u64,
+        to: u64,
+    },
+    Update {
+        from: SpecFields,
+        to: SpecFields,
+    },
+    /// The ForceUpdate counter: raising it replaces every task (`restart`, `reschedule`).
+    Restart {
+        from: u64,
+        to: u64,
+    },
+    /// Hashes of the task templates that a rollback leaves and goes to.
+    Rollback {
+        from: String,
+        to: String,
+    },
+}
+
+/// The fields of a spec that `update` can set. `None` leaves a field alone; an env or label set to `None` is removed.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct SpecFields {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub env: BTreeMap<String, Option<String>>,
+    /// Service labels.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, Option<String>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits: Option<Limits>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub force_update: Option<u64>,
+}
+
+/// What a step is about to do to one service, recorded before it is done.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ServiceIntent {
+    pub service: String,
+    pub id: String,
+    /// The version index it was decided on.
+    pub version: u64,
+    pub change: ServiceChange,
+}
+
+impl fmt::Display for ServiceIntent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ServiceIntent { service, version, .. } = self;
+        match &self.change {
+            ServiceChange::Scale { from, to } => write!(f, "{service}: {from} → {to} replicas at version {version}"),
+            ServiceChange::Restart { from, to } => {
+                write!(f, "{service}: replace every task (ForceUpdate {from} → {to}) at version {version}")
+            }
+            ServiceChange::Rollback { from, to } => write!(
+                f,
+                "{service}: roll back from task template {} to {} at version {version}",
+                &from[..from.len().min(8)],
+                &to[..to.len().min(8)]
+            ),
+            ServiceChange::Update { from, to } => {
+                write!(f, "{service}:")?;
+                if let Some(image) = &to.image {
+                    write!(f, " image {} → {image}", from.image.as_deref().unwrap_or("?"))?;
+                }
+                // Values of env may be secrets: the names say enough.
+                for (word, names) in [("env", &to.env), ("label", &to.labels)] {
+                    for (name, value) in names {
+                        write!(f, " {word} {}{name}", if value.is_some() { "" } else { "-" })?;
+                    }
+                }
+                if to.limits.is_some() {
+                    write!(f, " limits")?;
+                }
+                if to.force_update.is_some() {
+                    write!(f, " force")?;
+                }
+                write!(f, " at version {version}")
+            }
+        }
+    }
+}

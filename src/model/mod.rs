@@ -1,0 +1,15 @@
+//! The nouns, as values: no clock, no input, no output. Everything above speaks in these.
+
+pub mod alert;
+pub mod cluster;
+pub mod diagnostic;
+pub mod duration;
+pub mod incident;
+pub mod label;
+pub mod matcher;
+pub mod message;
+pub mod payload;
+pub mod rule;
+pub mod run;
+pub mod step;
+pub mod template;

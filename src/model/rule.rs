@@ -1,0 +1,81 @@
+//! A rule: matchers → runbook, with parameters, guards and verification. Parsed and valid; the file format is in `runbook::rules`.
+
+use super::duration::Duration;
+use super::label::Labels;
+use super::matcher::Matcher;
+use super::template::Template;
+use serde_json::Value;
+use std::collections::BTreeMap;
+
+#[derive(Clone, Debug)]
+pub struct Rule {
+    pub name: String,
+    /// `rules/web.yaml:12`, for people.
+    pub place: String,
+    /// All of them must match.
+    pub matchers: Vec<Matcher>,
+    /// One incident per combination of these labels; empty: one per alert.
+    pub by: Vec<String>,
+    /// `None`: the rule escalates at once (a route to people).
+    pub runbook: Option<String>,
+    pub params: BTreeMap<String, Value>,
+    /// Without any, no mutating step at all.
+    pub allow: Vec<Grant>,
+    pub cooldown: Option<Duration>,
+    pub budget: Option<Budget>,
+    pub hold_at_most: Duration,
+    /// Smallest and largest number of replicas this rule may set.
+    pub replicas: Option<(u64, u64)>,
+    pub attempts: u32,
+    pub retry_after: Duration,
+    pub resolved_within: Duration,
+    pub channel: Option<String>,
+    pub severity: Option<String>,
+    /// The next rule is tried too.
+    pub goes_on: bool,
+}
+
+impl Rule {
+    pub const HOLD_AT_MOST: Duration = Duration::from_secs(300);
+    pub const RETRY_AFTER: Duration = Duration::from_secs(30);
+    pub const RESOLVED_WITHIN: Duration = Duration::from_secs(900);
+}
+
+/// `scale: "{{ service }}"`: this primitive, on targets that this pattern names.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Grant {
+    pub primitive: String,
+    pub target: Template,
+}
+
+/// `3 per 1h`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Budget {
+    pub count: u32,
+    pub per: Duration,
+}
+
+impl std::fmt::Display for Budget {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} per {}", self.count, self.per)
+    }
+}
+
+impl Rule {
+    /// The key of the incident that an alert with these labels belongs to, readable: `service="web"`.
+    /// `Err` names the first `by` label that is missing. With no `by`, `None`: the fingerprint is the key.
+    pub fn key(&self, labels: &Labels) -> Result<Option<String>, String> {
+        use std::fmt::Write;
+        if self.by.is_empty() {
+            return Ok(None);
+        }
+        let mut key = String::new();
+        for name in &self.by {
+            // A label that is present but "" is missing in Prometheus' eyes.
+            let value = labels.get(name).filter(|value| !value.is_empty()).ok_or_else(|| name.clone())?;
+            let comma = if key.is_empty() { "" } else { ", " };
+            let _ = write!(key, "{comma}{name}={value:?}");
+        }
+        Ok(Some(key))
+    }
+}

@@ -1,0 +1,149 @@
+//! A step: one journalled call of a primitive within a run, its intent and its outcome.
+
+use super::cluster::ServiceIntent;
+use super::duration::Duration;
+use super::run::RunId;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::borrow::Cow;
+use std::fmt;
+
+/// What a primitive does to the world, and so what becomes of a step of it that is in doubt (DESIGN §5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EffectClass {
+    /// Looks; in doubt: looks again.
+    Read,
+    /// Sets an absolute target; in doubt: observed, and applied if it was not.
+    Absolute,
+    /// Tells people; in doubt: sent again, marked as such.
+    Notify,
+    /// Reloads a target; in doubt: repeated (a reload is idempotent).
+    Reload,
+    /// Waits; in doubt: goes on to its original deadline.
+    Wait,
+    /// No step at all: `log`, `fail`.
+    None,
+}
+
+impl EffectClass {
+    /// Needs a grant, passes the guards, and counts as an effect of the run.
+    pub fn mutates(self) -> bool {
+        matches!(self, EffectClass::Absolute | EffectClass::Reload)
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Step {
+    pub run: RunId,
+    /// From 0, without gaps.
+    pub seq: u32,
+    pub primitive: Cow<'static, str>,
+    /// Canonical: as JSON, maps in key order.
+    pub args: Vec<Value>,
+    /// What is to become true, committed before it is tried. `None` for reads.
+    pub intent: Option<Intent>,
+    /// What was there before, for people and for undo.
+    pub before: Option<Value>,
+    pub outcome: Outcome,
+    /// What the script got, when it succeeded.
+    pub value: Option<Value>,
+    /// What the script was thrown, when it did not.
+    pub error: Option<StepError>,
+    pub started_at: Timestamp,
+    pub finished_at: Option<Timestamp>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// Intent recorded, outcome not known (yet).
+    InDoubt,
+    /// A wait that has neither been met nor run out.
+    Waiting,
+    Applied,
+    /// What was asked for was already so: nothing was sent.
+    Unchanged,
+    /// A read or a wait that has its value.
+    Observed,
+    Failed,
+    /// A guard said no.
+    Denied,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Intent {
+    /// One change for each target; never empty.
+    Services(Vec<ServiceIntent>),
+    Reload {
+        target: String,
+    },
+    /// Goes to people through the outbox, in the same transaction as the step.
+    Message {
+        text: String,
+    },
+    /// A wait, with its original deadline.
+    Until {
+        deadline: Timestamp,
+        timeout: Duration,
+    },
+}
+
+impl fmt::Display for Intent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Intent::Services(all) => {
+                for (at, one) in all.iter().enumerate() {
+                    write!(f, "{}{one}", if at == 0 { "" } else { "; " })?;
+                }
+                Ok(())
+            }
+            Intent::Reload { target } => write!(f, "reload {target}"),
+            Intent::Message { text } => write!(f, "tell people: {text}"),
+            Intent::Until { deadline, timeout } => write!(f, "wait up to {timeout}, until {deadline:.0}"),
+        }
+    }
+}
+
+/// An error of a primitive, as a script catches it: a map with `kind`, `message`, `primitive`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepError {
+    /// A closed set, see [`StepError::KINDS`].
+    pub kind: Cow<'static, str>,
+    pub message: String,
+    /// An uncatchable error ends the run: a denied step, `escalate`, `fail`.
+    #[serde(default)]
+    pub uncatchable: bool,
+}
+
+impl StepError {
+    /// Every kind there is, with what it means. Shown in the docs of primitives.
+    pub const KINDS: [(&'static str, &'static str); 9] = [
+        ("not_found", "the target does not exist"),
+        ("invalid", "an argument has the wrong type or an impossible value"),
+        ("empty", "nothing matches: an empty set of targets is an error, never \"all\""),
+        ("changed", "another hand changed the target since the run last read it"),
+        ("updating", "the service is in the middle of an update"),
+        ("timeout", "a wait ran out"),
+        ("refused", "the cluster or target refused it for good"),
+        ("failed", "the change was accepted but did not converge: the tasks' own errors say why"),
+        ("denied", "a guard said no; cannot be caught"),
+    ];
+
+    pub fn new(kind: &'static str, message: impl Into<String>) -> Self {
+        debug_assert!(Self::KINDS.iter().any(|(known, _)| *known == kind), "unlisted kind {kind}");
+        StepError { kind: kind.into(), message: message.into(), uncatchable: false }
+    }
+
+    pub fn denied(message: impl Into<String>) -> Self {
+        StepError { kind: "denied".into(), message: message.into(), uncatchable: true }
+    }
+}
+
+impl fmt::Display for StepError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.kind, self.message)
+    }
+}
