@@ -1,1 +1,10 @@
 //! Decisions, as pure functions over values: no clock, no input, no output. Each answer comes with its reason.
+
+pub mod guard;
+pub mod intent;
+pub mod level;
+pub mod lifecycle;
+pub mod settle;
+
+#[cfg(test)]
+pub(crate) mod testing;
