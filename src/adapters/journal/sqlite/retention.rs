@@ -35,14 +35,7 @@ fn incidents(rows: &mut Rows, before: i64) -> rusqlite::Result<u64> {
     if ids.is_empty() {
         return Ok(0);
     }
-    // Ids are never given twice, not even when their rows are gone.
-    for (name, table) in [("last_incident", "incident"), ("last_run", "run"), ("last_message", "message")] {
-        let sql = format!(
-            "INSERT INTO counter (name, value) SELECT ?1, max(id) FROM {table} WHERE true HAVING max(id) IS NOT NULL
-             ON CONFLICT (name) DO UPDATE SET value = max(value, excluded.value)"
-        );
-        rows.execute(&sql, [name])?;
-    }
+    keep_counting(rows)?;
     let mut gone = 0;
     for id in ids {
         for sql in [
@@ -71,9 +64,21 @@ fn intakes(rows: &mut Rows, before: i64) -> rusqlite::Result<u64> {
 /// Messages that belong to no incident.
 fn messages(rows: &mut Rows, before: i64) -> rusqlite::Result<u64> {
     let sql =
-        "DELETE FROM message WHERE id IN (SELECT id FROM message WHERE incident IS NULL AND done_at < ?1 LIMIT ?2)
-        AND id < (SELECT max(id) FROM message)";
+        "DELETE FROM message WHERE id IN (SELECT id FROM message WHERE incident IS NULL AND done_at < ?1 LIMIT ?2)";
+    keep_counting(rows)?;
     rows.execute(sql, params![before, MESSAGES]).map(|gone| gone as u64)
+}
+
+/// Ids are never given twice, not even when their rows are gone.
+fn keep_counting(rows: &Rows) -> rusqlite::Result<()> {
+    for (name, table) in [("last_incident", "incident"), ("last_run", "run"), ("last_message", "message")] {
+        let sql = format!(
+            "INSERT INTO counter (name, value) SELECT ?1, max(id) FROM {table} WHERE true HAVING max(id) IS NOT NULL
+             ON CONFLICT (name) DO UPDATE SET value = max(value, excluded.value)"
+        );
+        rows.execute(&sql, [name])?;
+    }
+    Ok(())
 }
 
 /// Programs that no run pins any more.
