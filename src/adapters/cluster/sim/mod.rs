@@ -36,7 +36,7 @@ pub enum Fault {
     /// The call times out, and yet it was done.
     TimeoutAfter,
     /// Another hand is faster: it makes this change (`None`: a new version with nothing changed), and the call conflicts.
-    AnotherHand(Option<ServiceChange>),
+    AnotherHand(Option<Box<ServiceChange>>),
     /// The cluster cannot be reached; nothing was done.
     Unreachable,
 }

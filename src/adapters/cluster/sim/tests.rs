@@ -184,7 +184,7 @@ async fn injected_faults_strike_once_each_and_in_order() {
     check(Fault::Unreachable, (ErrorKind::Transient, ErrorReason::Unreachable), 2).await;
     check(Fault::TimeoutBefore, (ErrorKind::Unknown, ErrorReason::Timeout), 2).await;
     check(Fault::AnotherHand(None), (ErrorKind::Transient, ErrorReason::Conflict), 2).await;
-    check(Fault::AnotherHand(Some(scale(7))), (ErrorKind::Transient, ErrorReason::Conflict), 7).await;
+    check(Fault::AnotherHand(Some(Box::new(scale(7)))), (ErrorKind::Transient, ErrorReason::Conflict), 7).await;
     check(Fault::TimeoutAfter, (ErrorKind::Unknown, ErrorReason::Timeout), 4).await;
     apply(&cluster, "web", scale(5), "1:2").await.expect("no fault is left");
     let steps: Vec<String> = cluster.applied().into_iter().map(|applied| applied.step).collect();
