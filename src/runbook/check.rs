@@ -320,7 +320,8 @@ impl Lint<'_> {
             true
         });
         let Some(name) = name.filter(|name| name.starts_with("anon$")) else { return };
-        let body = self.ast.clone_functions_only_filtered(|_, _, _, function, _| function == name);
+        let mut body = self.ast.clone_functions_only();
+        body.retain_functions(|_, _, function, _| function == name);
         // A closure that takes nothing has the captured variables as its parameters.
         let captured: BTreeSet<String> = body
             .iter_functions()

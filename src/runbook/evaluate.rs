@@ -218,3 +218,6 @@ fn run(job: Job) -> Evaluation {
     }
     Evaluation { next, log }
 }
+
+#[cfg(test)]
+mod tests;
