@@ -40,6 +40,8 @@ impl Rule {
     pub const RETRY_AFTER: Duration = Duration::from_secs(30);
     pub const RESOLVED_WITHIN: Duration = Duration::from_secs(900);
 
+    pub const SEVERITY: &str = "critical";
+
     /// A rule with these matchers, everything else as when its key is absent from the file.
     pub fn matching(name: &str, matchers: Vec<Matcher>) -> Self {
         Rule {
@@ -58,7 +60,7 @@ impl Rule {
             retry_after: Self::RETRY_AFTER,
             resolved_within: Self::RESOLVED_WITHIN,
             channel: None,
-            severity: None,
+            severity: Some(Self::SEVERITY.to_string()),
             goes_on: false,
         }
     }
