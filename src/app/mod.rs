@@ -1,6 +1,8 @@
 //! The running application: a dispatcher that decides, executors that carry out, an outbox that tells people.
 
 pub mod metrics;
+pub mod reloader;
+pub mod watch;
 
 use crate::clock::Clock;
 use crate::config::Config;
