@@ -9,6 +9,7 @@ pub mod outbox;
 mod reconciler;
 pub mod reloader;
 pub mod report;
+pub mod watch;
 
 use crate::clock::Clock;
 use crate::config::Config;

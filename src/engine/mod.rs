@@ -8,3 +8,4 @@ pub mod settle;
 
 #[cfg(test)]
 pub(crate) mod testing;
+pub mod route;
