@@ -210,7 +210,7 @@ impl Metrics {
         for outcome in ["matched", "no_rule"] {
             drop(self.routes.get_or_create(&Result { outcome: outcome.into() }));
         }
-        for reason in ["malformed", "unauthorized", "too_large", "timeout", "journal", "starting"] {
+        for reason in ["malformed", "unauthorized", "too_large", "timeout", "broken", "journal", "starting"] {
             drop(self.intake_rejected.get_or_create(&Cause { reason: reason.into() }));
         }
         for state in [RunState::Done, RunState::Failed, RunState::Escalated, RunState::Interrupted] {
@@ -234,7 +234,7 @@ impl Metrics {
         self.intake_posts.get_or_create(&Code { code }).inc();
     }
 
-    /// A post was refused: `malformed`, `unauthorized`, `too_large`, `timeout`, `journal`, `starting`.
+    /// A post was refused: `malformed`, `unauthorized`, `too_large`, `timeout`, `broken`, `journal`, `starting`.
     pub fn intake_rejected(&self, reason: &'static str) {
         self.intake_rejected.get_or_create(&Cause { reason: reason.into() }).inc();
     }

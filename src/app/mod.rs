@@ -89,4 +89,10 @@ impl App {
         let _ = (key, title, text);
         todo!()
     }
+    /// For when the journal itself cannot be written: one message straight to people, past the outbox and without a record, once per `key` and
+    /// hour. Called for every refused post, so it returns at once and sends beside the caller.
+    pub fn tell_operators_directly(&self, key: &str, title: &str, text: &str) {
+        let _ = (key, title, text);
+        todo!()
+    }
 }
