@@ -1,6 +1,9 @@
 //! The running application: a dispatcher that decides, executors that carry out, an outbox that tells people.
 
+pub mod heartbeat;
 pub mod metrics;
+pub mod outbox;
+pub mod report;
 
 use crate::clock::Clock;
 use crate::config::Config;

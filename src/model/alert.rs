@@ -24,7 +24,8 @@ impl Fingerprint {
 
     /// Reads 16 hex digits; anything else is no fingerprint of Alertmanager's.
     pub fn parse(text: &str) -> Option<Self> {
-        (text.len() == 16).then(|| u64::from_str_radix(text, 16).ok()).flatten().map(Fingerprint)
+        let hex = text.len() == 16 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        hex.then(|| u64::from_str_radix(text, 16).ok()).flatten().map(Fingerprint)
     }
 }
 

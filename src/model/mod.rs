@@ -13,3 +13,4 @@ pub mod rule;
 pub mod run;
 pub mod step;
 pub mod template;
+pub mod text;
