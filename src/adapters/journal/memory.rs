@@ -1,1 +1,312 @@
+//! A journal in memory, for tests and the simulator: no threads, no clock, the same every time. It can die at any write boundary, and can fail.
+//!
+//! What is staged is seen by reads at once and becomes durable at the next boundary: an `intake`, or a `commit` that has something to write.
 
+use super::error;
+use super::tables::Tables;
+use crate::model::alert::{Fingerprint, Level};
+use crate::model::incident::{Incident, IncidentId, Transition};
+use crate::model::message::{MessageId, ThreadRef};
+use crate::model::run::{ProgramHash, Run, RunId, Sources};
+use crate::model::step::Step;
+use crate::ports::{
+    IncidentFilter, Intake, Journal, JournalError, NewIntake, Pending, Recovered, RunFilter, Ticket, Write,
+};
+use async_trait::async_trait;
+use futures_util::FutureExt;
+use futures_util::future::{pending, ready};
+use jiff::Timestamp;
+use std::future::Future;
+use std::sync::{Mutex, MutexGuard};
+use tokio::sync::{oneshot, watch};
+
+pub struct MemoryJournal {
+    inner: Mutex<Inner>,
+    intakes: watch::Sender<u64>,
+    dead: watch::Sender<bool>,
+}
+
+struct Inner {
+    state: State,
+    /// What a crash leaves.
+    durable: Tables,
+    /// What reads see: `durable` and what is staged.
+    visible: Tables,
+    staged: Vec<Write>,
+    /// Boundaries passed.
+    commits: u64,
+    stop: Option<(u64, bool)>,
+    /// Tickets of `commit` that wait for the end of a failure.
+    waiting: Vec<oneshot::Sender<()>>,
+}
+
+enum State {
+    Alive,
+    /// Cannot write, and why.
+    Failing(String),
+    /// Stopped at a boundary, as a killed process: nothing it was asked for is ever answered.
+    Dead,
+    /// Another journal has taken over what was durable.
+    Replaced,
+}
+
+/// What became of a write at a boundary.
+enum Boundary {
+    Passed,
+    Died,
+}
+
+impl Default for MemoryJournal {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl MemoryJournal {
+    pub fn new() -> Self {
+        Self::holding(Tables::default())
+    }
+
+    fn holding(durable: Tables) -> Self {
+        let intakes = watch::Sender::new(durable.last_intake);
+        let visible = durable.clone();
+        let inner = Inner {
+            state: State::Alive,
+            durable,
+            visible,
+            staged: Vec::new(),
+            commits: 0,
+            stop: None,
+            waiting: Vec::new(),
+        };
+        MemoryJournal { inner: Mutex::new(inner), intakes, dead: watch::Sender::new(false) }
+    }
+
+    /// A new journal that holds only what was durable, as after `kill -9`. This one refuses everything from now on.
+    pub fn crash(&self) -> MemoryJournal {
+        let mut inner = self.inner();
+        if !matches!(inner.state, State::Dead) {
+            inner.state = State::Replaced;
+        }
+        inner.waiting.clear();
+        Self::holding(inner.durable.clone())
+    }
+
+    /// Dies at the `commit_no`-th boundary (the first is 1): just before it, so that it is lost, or just after. Its ticket and all that is asked
+    /// later, reads too, never resolve.
+    pub fn crash_at(&self, commit_no: u64, before: bool) {
+        self.inner().stop = Some((commit_no, before));
+    }
+
+    /// Boundaries passed so far.
+    pub fn commits(&self) -> u64 {
+        self.inner().commits
+    }
+
+    /// Resolves when the journal has died at the boundary that `crash_at` named.
+    pub fn dead(&self) -> impl Future<Output = ()> + Send + 'static {
+        let mut dead = self.dead.subscribe();
+        async move {
+            if dead.wait_for(|dead| *dead).await.is_err() {
+                pending::<()>().await;
+            }
+        }
+    }
+
+    /// Fails as a full disk does, with `why`, until it is given `None`: then tickets that waited resolve.
+    pub fn fail(&self, why: Option<&str>) {
+        let mut inner = self.inner();
+        match (&inner.state, why) {
+            (State::Alive | State::Failing(_), Some(why)) => inner.state = State::Failing(why.to_string()),
+            (State::Failing(_), None) => {
+                inner.state = State::Alive;
+                if inner.waiting.is_empty() {
+                    return;
+                }
+                if let Boundary::Passed = self.write(&mut inner, None) {
+                    for ticket in inner.waiting.drain(..) {
+                        // Nobody may be waiting any more.
+                        let _ = ticket.send(());
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().expect("no code panics while it holds the lock")
+    }
+
+    /// Makes durable what is staged, and then `post`: a boundary, unless there is nothing to write.
+    fn write(&self, inner: &mut Inner, post: Option<NewIntake>) -> Boundary {
+        if inner.staged.is_empty() && post.is_none() {
+            return Boundary::Passed;
+        }
+        let stop = inner.stop.filter(|(commit_no, _)| *commit_no == inner.commits + 1);
+        if let Some((_, true)) = stop {
+            return self.die(inner);
+        }
+        inner.commits += 1;
+        let staged = std::mem::take(&mut inner.staged);
+        staged.into_iter().for_each(|write| inner.durable.apply(write));
+        if let Some(post) = post {
+            inner.visible.add(post.clone());
+            inner.durable.add(post);
+        }
+        if stop.is_some() {
+            return self.die(inner);
+        }
+        Boundary::Passed
+    }
+
+    fn die(&self, inner: &mut Inner) -> Boundary {
+        inner.state = State::Dead;
+        self.dead.send_replace(true);
+        Boundary::Died
+    }
+
+    /// A read of what is visible, refused or left unanswered where the journal is.
+    async fn read<T>(&self, read: impl FnOnce(&Tables) -> T) -> Result<T, JournalError> {
+        let answer = {
+            let inner = self.inner();
+            match &inner.state {
+                State::Alive => Some(Ok(read(&inner.visible))),
+                State::Failing(_) if inner.staged.is_empty() => Some(Ok(read(&inner.visible))),
+                State::Failing(why) => Some(Err(error(why.as_str()))),
+                State::Replaced => Some(Err(replaced())),
+                State::Dead => None,
+            }
+        };
+        match answer {
+            Some(answer) => answer,
+            None => pending().await,
+        }
+    }
+}
+
+fn replaced() -> JournalError {
+    error("this journal has crashed and another has taken over")
+}
+
+#[async_trait]
+impl Journal for MemoryJournal {
+    fn intake(&self, post: NewIntake) -> Ticket<u64> {
+        let mut inner = self.inner();
+        match &inner.state {
+            State::Dead => return pending().boxed(),
+            State::Replaced => return ready(Err(replaced())).boxed(),
+            State::Failing(why) => return ready(Err(error(why.as_str()))).boxed(),
+            State::Alive => {}
+        }
+        match self.write(&mut inner, Some(post)) {
+            Boundary::Died => pending().boxed(),
+            Boundary::Passed => {
+                let id = inner.durable.last_intake;
+                self.intakes.send_replace(id);
+                ready(Ok(id)).boxed()
+            }
+        }
+    }
+
+    async fn intake_after(&self, after: u64, limit: usize) -> Result<Vec<Intake>, JournalError> {
+        self.read(|tables| tables.intake_after(after, limit)).await
+    }
+
+    fn intakes(&self) -> watch::Receiver<u64> {
+        self.intakes.subscribe()
+    }
+
+    fn stage(&self, writes: Vec<Write>) {
+        let mut inner = self.inner();
+        if matches!(inner.state, State::Alive | State::Failing(_)) {
+            for write in writes {
+                inner.visible.apply(write.clone());
+                inner.staged.push(write);
+            }
+        }
+    }
+
+    fn commit(&self) -> Ticket<()> {
+        let mut inner = self.inner();
+        match &inner.state {
+            State::Dead => return pending().boxed(),
+            State::Replaced => return ready(Err(replaced())).boxed(),
+            State::Failing(_) => {
+                let (ticket, resolved) = oneshot::channel();
+                inner.waiting.push(ticket);
+                // Dropped unresolved by a crash: then this ticket stays open for good, as in a killed process.
+                return async move { if resolved.await.is_ok() { Ok(()) } else { pending().await } }.boxed();
+            }
+            State::Alive => {}
+        }
+        match self.write(&mut inner, None) {
+            Boundary::Died => pending().boxed(),
+            Boundary::Passed => ready(Ok(())).boxed(),
+        }
+    }
+
+    fn health(&self) -> Result<(), JournalError> {
+        match &self.inner().state {
+            State::Alive | State::Dead => Ok(()),
+            State::Failing(why) => Err(error(why.as_str())),
+            State::Replaced => Err(replaced()),
+        }
+    }
+
+    async fn recover(&self, since: Timestamp) -> Result<Recovered, JournalError> {
+        self.read(|tables| tables.recover(since)).await
+    }
+
+    async fn run(&self, id: RunId) -> Result<Option<Run>, JournalError> {
+        self.read(|tables| tables.run(id)).await
+    }
+
+    async fn steps(&self, id: RunId) -> Result<Vec<Step>, JournalError> {
+        self.read(|tables| tables.steps(id)).await
+    }
+
+    async fn runs(&self, filter: &RunFilter) -> Result<Vec<Run>, JournalError> {
+        self.read(|tables| tables.runs(filter)).await
+    }
+
+    async fn program(&self, hash: &ProgramHash) -> Result<Option<Sources>, JournalError> {
+        self.read(|tables| tables.program(hash)).await
+    }
+
+    async fn incident(&self, id: IncidentId) -> Result<Option<Incident>, JournalError> {
+        self.read(|tables| tables.incident(id)).await
+    }
+
+    async fn transitions(&self, id: IncidentId) -> Result<Vec<Transition>, JournalError> {
+        self.read(|tables| tables.transitions(id)).await
+    }
+
+    async fn incidents(&self, filter: &IncidentFilter) -> Result<Vec<Incident>, JournalError> {
+        self.read(|tables| tables.incidents(filter)).await
+    }
+
+    async fn level(&self, fingerprint: Fingerprint) -> Result<Option<Level>, JournalError> {
+        self.read(|tables| tables.level(fingerprint)).await
+    }
+
+    async fn outbox(&self, after: MessageId, limit: usize) -> Result<Vec<Pending>, JournalError> {
+        self.read(|tables| tables.outbox(after, limit)).await
+    }
+
+    async fn outbox_depth(&self) -> Result<u64, JournalError> {
+        self.read(Tables::outbox_depth).await
+    }
+
+    async fn thread(&self, incident: IncidentId) -> Result<Option<ThreadRef>, JournalError> {
+        self.read(|tables| tables.thread(incident)).await
+    }
+
+    async fn prune(&self, before: Timestamp) -> Result<u64, JournalError> {
+        self.commit().await?;
+        // What is visible is what is durable now, but for what was staged since: neither is old.
+        let mut inner = self.inner();
+        inner.visible.prune(before);
+        Ok(inner.durable.prune(before))
+    }
+}
