@@ -3,7 +3,9 @@
 pub mod heartbeat;
 pub mod metrics;
 pub mod outbox;
+pub mod reloader;
 pub mod report;
+pub mod watch;
 
 use crate::clock::Clock;
 use crate::config::Config;

@@ -5,6 +5,7 @@ pub mod cluster;
 pub mod diagnostic;
 pub mod duration;
 pub mod incident;
+pub mod index;
 pub mod label;
 pub mod matcher;
 pub mod message;

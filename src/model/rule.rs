@@ -39,6 +39,35 @@ impl Rule {
     pub const HOLD_AT_MOST: Duration = Duration::from_secs(300);
     pub const RETRY_AFTER: Duration = Duration::from_secs(30);
     pub const RESOLVED_WITHIN: Duration = Duration::from_secs(900);
+
+    pub const SEVERITY: &str = "critical";
+
+    /// A rule with these matchers, everything else as when its key is absent from the file.
+    pub fn matching(name: &str, matchers: Vec<Matcher>) -> Self {
+        Rule {
+            name: name.to_string(),
+            place: String::new(),
+            matchers,
+            by: Vec::new(),
+            runbook: None,
+            params: BTreeMap::new(),
+            allow: Vec::new(),
+            cooldown: None,
+            budget: None,
+            hold_at_most: Self::HOLD_AT_MOST,
+            replicas: None,
+            attempts: 1,
+            retry_after: Self::RETRY_AFTER,
+            resolved_within: Self::RESOLVED_WITHIN,
+            channel: None,
+            severity: Some(Self::SEVERITY.to_string()),
+            goes_on: false,
+        }
+    }
+
+    pub fn matches(&self, labels: &Labels) -> bool {
+        self.matchers.iter().all(|matcher| matcher.matches(labels))
+    }
 }
 
 /// `scale: "{{ service }}"`: this primitive, on targets that this pattern names.

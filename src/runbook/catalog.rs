@@ -1,9 +1,16 @@
 //! Everything that `rules/` and `runbooks/` say, loaded and valid as a whole.
 
+use super::document::Place;
+use super::files::Files;
 use super::program::Program;
-use crate::model::diagnostic::Diagnostic;
+use super::rules::{self, Written};
+use crate::model::diagnostic::{Diagnostic, Severity, nearest};
+use crate::model::index::Index;
+use crate::model::label::Labels;
 use crate::model::rule::Rule;
-use std::collections::BTreeMap;
+use crate::model::run::{Handler, Sources};
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -16,21 +23,285 @@ pub struct Catalog {
     pub warnings: Vec<Diagnostic>,
     /// Over every file read: tells one content from another.
     pub digest: String,
+    index: Index,
+    positions: HashMap<String, usize>,
+    /// What compiling each program warned of: a program that is taken over keeps its warnings.
+    compiled: HashMap<String, Vec<Diagnostic>>,
 }
 
 impl Catalog {
+    /// A catalog of rules and programs that are known to fit each other.
+    pub fn new(rules: Vec<Arc<Rule>>, programs: BTreeMap<String, Arc<Program>>) -> Self {
+        let index = Index::new(&rules);
+        let positions = rules.iter().enumerate().map(|(at, rule)| (rule.name.clone(), at)).collect();
+        Catalog { rules, programs, index, positions, ..Catalog::default() }
+    }
+
     /// Reads, parses, compiles and cross-checks both directories. All or nothing. Unchanged runbooks are taken over from `previous` without compiling.
+    /// `reload_targets` are the names in the configuration; with none, grants of `reload` are not checked against them.
     pub fn load(
         rules: &Path,
         runbooks: &Path,
         reload_targets: &[String],
         previous: Option<&Catalog>,
     ) -> Result<Catalog, Vec<Diagnostic>> {
-        let _ = (rules, runbooks, reload_targets, previous);
-        todo!()
+        Self::build(Files::read(rules, runbooks), rules, runbooks, reload_targets, previous)
+    }
+
+    /// The same from files already read.
+    pub fn build(
+        files: Files,
+        rules: &Path,
+        runbooks: &Path,
+        reload_targets: &[String],
+        previous: Option<&Catalog>,
+    ) -> Result<Catalog, Vec<Diagnostic>> {
+        let mut found = files.unreadable.clone();
+        let (programs, compiled, broken) = compile(&files, runbooks, previous, &mut found);
+        let mut checker =
+            Checker { programs: &programs, broken, reload_targets, names: HashMap::new(), found: &mut found };
+        let mut written = Vec::new();
+        for (path, text) in &files.rules {
+            let file = rules.join(path).display().to_string();
+            let (rules, findings) = rules::read(&file, text);
+            checker.found.extend(findings);
+            for rule in rules {
+                checker.rule(&rule, &file, text);
+                written.push((rule, file.clone(), text.clone()));
+            }
+        }
+        let mut warnings: Vec<Diagnostic> = compiled.values().flatten().cloned().collect();
+        warnings.extend(unreachable(&written));
+        tidy(&mut warnings);
+        tidy(&mut found);
+        if found.iter().any(|finding| finding.severity == Severity::Error) {
+            found.extend(warnings);
+            return Err(found);
+        }
+        let rules = written.into_iter().map(|(written, _, _)| Arc::new(written.rule)).collect();
+        Ok(Catalog { warnings, digest: files.digest, compiled, ..Catalog::new(rules, programs) })
     }
 
     pub fn rule(&self, name: &str) -> Option<&Arc<Rule>> {
-        self.rules.iter().find(|rule| rule.name == name)
+        self.positions.get(name).map(|at| &self.rules[*at])
+    }
+
+    /// The rules whose matchers all match, in order. Its cost does not grow with the number of rules that ask for other values.
+    pub fn matching(&self, labels: &Labels) -> impl Iterator<Item = &Arc<Rule>> {
+        let candidates = self.index.candidates(labels).into_iter().map(|at| &self.rules[at as usize]);
+        candidates.filter(|rule| rule.matches(labels))
+    }
+}
+
+/// Sorted by place, each once: a library's fault is found again with every runbook that imports it.
+fn tidy(findings: &mut Vec<Diagnostic>) {
+    let key = |one: &Diagnostic| (one.file.clone(), one.line, one.column, one.code.clone(), one.message.clone());
+    findings.sort_by_cached_key(key);
+    findings.dedup();
+}
+
+fn unreachable(written: &[(Written, String, Arc<str>)]) -> Vec<Diagnostic> {
+    let rules: Vec<&Rule> = written.iter().map(|(written, _, _)| &written.rule).collect();
+    rules::unreachable(&rules)
+        .into_iter()
+        .map(|(at, other)| {
+            let (written, file, text) = &written[at];
+            let (name, place) = (&written.rule.name, written.places.name);
+            let message =
+                format!("`{name}` is never reached: `{}` before it takes all of its alerts", rules[other].name);
+            Diagnostic::error("rule_unreachable", file, message)
+                .at(text, place.line, place.column, place.length)
+                .help(format!("move it before {}, or let that one say `continue: true`", rules[other].place))
+                .warning()
+        })
+        .collect()
+}
+
+type Programs = BTreeMap<String, Arc<Program>>;
+type Compiled = Result<(Program, Vec<Diagnostic>), Vec<Diagnostic>>;
+
+/// Compiles what has changed. Also returns the warnings of each program, and the names of those that do not compile.
+fn compile(
+    files: &Files,
+    runbooks: &Path,
+    previous: Option<&Catalog>,
+    found: &mut Vec<Diagnostic>,
+) -> (Programs, HashMap<String, Vec<Diagnostic>>, BTreeSet<String>) {
+    let (mut programs, mut warnings, mut broken) = (Programs::new(), HashMap::new(), BTreeSet::new());
+    let mut changed = Vec::new();
+    for (path, text) in &files.runbooks {
+        let name = path.trim_end_matches(".rhai").to_string();
+        let sources = Sources { name: name.clone(), main: text.clone(), modules: imported(text, &files.modules) };
+        match previous.and_then(|previous| Some((previous, previous.programs.get(&name)?))) {
+            Some((previous, program)) if *program.sources == sources => {
+                warnings.insert(name.clone(), previous.compiled.get(&name).cloned().unwrap_or_default());
+                programs.insert(name, program.clone());
+            }
+            _ => changed.push(Arc::new(sources)),
+        }
+    }
+    for (sources, compiled) in changed.iter().zip(compile_all(&changed)) {
+        let placed = |mut findings: Vec<Diagnostic>| {
+            for finding in &mut findings {
+                finding.file = runbooks.join(&finding.file).display().to_string();
+            }
+            findings
+        };
+        match compiled {
+            Ok((program, findings)) => {
+                warnings.insert(sources.name.clone(), placed(findings));
+                programs.insert(sources.name.clone(), Arc::new(program));
+            }
+            Err(findings) => {
+                found.extend(placed(findings));
+                broken.insert(sources.name.clone());
+            }
+        }
+    }
+    (programs, warnings, broken)
+}
+
+/// In parallel when there are many: a start compiles every runbook there is.
+fn compile_all(sources: &[Arc<Sources>]) -> Vec<Compiled> {
+    const WORTH_A_THREAD: usize = 32;
+    let threads = std::thread::available_parallelism().map_or(1, |threads| threads.get().min(4));
+    let chunk = sources.len().div_ceil(threads).max(WORTH_A_THREAD);
+    let compile =
+        |sources: &[Arc<Sources>]| -> Vec<Compiled> { sources.iter().cloned().map(Program::compile).collect() };
+    std::thread::scope(|scope| {
+        let workers: Vec<_> = sources.chunks(chunk).map(|part| scope.spawn(move || compile(part))).collect();
+        let joined =
+            workers.into_iter().map(|worker| worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+        joined.flatten().collect()
+    })
+}
+
+/// The modules that a source imports, and those that they import. Found in the text: whatever follows the word `import` in quotes and exists. That
+/// may take in a module that only a comment names, which pins more than is needed; one that is named in another way is not found, and so not
+/// importable: compiling says so.
+fn imported(main: &str, modules: &BTreeMap<String, Arc<str>>) -> BTreeMap<String, Arc<str>> {
+    let mut found = BTreeMap::new();
+    let mut left = vec![main];
+    while let Some(text) = left.pop() {
+        for (at, word) in text.match_indices("import") {
+            let rest = text[at + word.len()..].trim_start_matches(|c: char| c.is_whitespace() || c == '(');
+            let Some(quote) = rest.chars().next().filter(|quote| "\"`".contains(*quote)) else { continue };
+            let Some(end) = rest[1..].find(quote) else { continue };
+            let name = rest[1..=end].trim_end_matches(".rhai");
+            let path = format!("{name}.rhai");
+            if let Some(source) = modules.get(&path).filter(|_| !found.contains_key(&path)) {
+                found.insert(path, source.clone());
+                left.push(source);
+            }
+        }
+    }
+    found
+}
+
+/// What needs more than one file to judge.
+struct Checker<'a> {
+    programs: &'a Programs,
+    /// They exist but do not compile, which is said elsewhere.
+    broken: BTreeSet<String>,
+    reload_targets: &'a [String],
+    /// Where each name was first given.
+    names: HashMap<String, String>,
+    found: &'a mut Vec<Diagnostic>,
+}
+
+impl Checker<'_> {
+    fn rule(&mut self, Written { rule, places }: &Written, file: &str, text: &str) {
+        let mut findings = Vec::new();
+        let mut error = |code: &str, place: Place, message: String, help: Option<String>| {
+            let finding = Diagnostic::error(code, file, message).at(text, place.line, place.column, place.length);
+            findings.push(Diagnostic { help, ..finding });
+        };
+        if let Some(first) = self.names.get(&rule.name) {
+            let message = format!("there is already a rule `{}`, at {first}", rule.name);
+            let help = "incidents and budgets belong to a rule by its name: give each its own";
+            error("rule_duplicate_name", places.name, message, Some(help.to_string()));
+        } else {
+            self.names.insert(rule.name.clone(), format!("{file}:{}", places.name.line));
+        }
+        match rule.runbook.as_deref().map(|name| (name, self.programs.get(name))) {
+            Some((name, None)) if !self.broken.contains(name) => {
+                let known = || self.programs.keys().chain(&self.broken).map(String::as_str);
+                let help = match nearest(name, known()) {
+                    Some(near) => format!("did you mean `{near}`?"),
+                    None => format!(
+                        "write runbooks/{name}.rhai, or name one of: {}",
+                        known().collect::<Vec<_>>().join(", ")
+                    ),
+                };
+                error("rule_unknown_runbook", places.runbook, format!("there is no runbook `{name}`"), Some(help));
+            }
+            Some((name, Some(program))) => {
+                if !program.handlers.contains(&Handler::OnFiring) {
+                    let message = format!("the runbook `{name}` has no `fn on_firing(alert, params)`");
+                    error("rule_no_handler", places.runbook, message, None);
+                }
+                params(rule, places, program, &mut error);
+            }
+            _ => {}
+        }
+        for (grant, place) in rule.allow.iter().zip(&places.allow) {
+            let Some(target) = grant.target.literal(&Labels::default()) else { continue };
+            if grant.primitive != "reload" || self.reload_targets.is_empty() || self.reload_targets.contains(&target) {
+                continue;
+            }
+            let known = self.reload_targets.iter().map(String::as_str);
+            let help = match nearest(&target, known.clone()) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => format!("the key `reload` of runbookd.yaml has: {}", known.collect::<Vec<_>>().join(", ")),
+            };
+            error("rule_unknown_target", *place, format!("there is no reload target `{target}`"), Some(help));
+        }
+        self.found.extend(findings);
+    }
+}
+
+/// Each parameter must be declared by the runbook's `defaults()`, with a value of the same type.
+fn params(
+    rule: &Rule,
+    places: &rules::Places,
+    program: &Program,
+    error: &mut impl FnMut(&str, Place, String, Option<String>),
+) {
+    for (name, value) in &rule.params {
+        let (key, at) = places.params.get(name).copied().unwrap_or_default();
+        let Some(default) = program.defaults.get(name) else {
+            let known = || program.defaults.keys().map(String::as_str);
+            let help = match nearest(name, known()) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None if program.defaults.is_empty() => "its `defaults()` declares none".to_string(),
+                None => format!("its `defaults()` declares: {}", known().collect::<Vec<_>>().join(", ")),
+            };
+            let message = format!("the runbook `{}` has no parameter `{name}`", program.name);
+            error("rule_unknown_param", key, message, Some(help));
+            continue;
+        };
+        let fits = match (default, value) {
+            // A default of nothing says nothing of the type.
+            (Value::Null, _) => true,
+            (Value::Number(default), Value::Number(value)) => default.is_f64() || !value.is_f64(),
+            (default, value) => kind(default) == kind(value),
+        };
+        if !fits {
+            let message = format!("`{name}` must be {}, found {}", kind(default), kind(value));
+            let help = format!("the runbook `{}` declares it as {default}", program.name);
+            error("rule_param_type", at, message, Some(help));
+        }
+    }
+}
+
+fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "nothing",
+        Value::Bool(_) => "true or false",
+        Value::Number(number) if number.is_f64() => "a number with a fraction",
+        Value::Number(_) => "a whole number",
+        Value::String(_) => "text",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "a map",
     }
 }

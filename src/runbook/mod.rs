@@ -3,7 +3,9 @@
 pub mod budget;
 pub mod catalog;
 pub mod check;
+pub mod document;
 pub mod evaluate;
+pub mod files;
 pub mod primitives;
 pub mod program;
 pub mod rules;

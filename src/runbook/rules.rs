@@ -1,1 +1,565 @@
+//! The file format of rules: `rules/*.yaml` → [`Rule`]. Strict: what is unknown, out of bounds or not enforced by this build is an error with its
+//! place and how to mend it. What needs the runbooks to judge is left to `catalog`.
 
+use super::document::{Node, Place, Value};
+use super::primitives;
+use crate::model::diagnostic::{Diagnostic, nearest};
+use crate::model::duration::Duration;
+use crate::model::matcher::Matcher;
+use crate::model::rule::{Budget, Grant, Rule};
+use crate::model::template::Template;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
+
+/// Every code of a finding about a rule, with what it means. Listed in the docs.
+pub const CODES: &[(&str, &str)] = &[
+    ("rule_yaml", "the file is no valid YAML"),
+    ("rule_unknown_key", "there is no such key"),
+    ("rule_missing_key", "a key that must be there is not"),
+    ("rule_type", "a value is of the wrong kind"),
+    ("rule_value", "a value is malformed or out of bounds"),
+    ("rule_not_enforced", "this build does not enforce it yet, so it refuses the rule"),
+    ("rule_duplicate_name", "two rules have one name"),
+    ("rule_match_empty", "a rule that matches everything must say so"),
+    ("rule_matcher", "a matcher cannot be read"),
+    ("rule_duplicate", "a list names something twice"),
+    ("rule_template", "a template is malformed"),
+    ("rule_template_label", "a template uses a label that is not in `by`"),
+    ("rule_unknown_primitive", "a grant names no primitive"),
+    ("rule_needless_grant", "a grant names a primitive that needs none"),
+    ("rule_without_runbook", "a key makes no sense without `runbook`"),
+    ("rule_unknown_runbook", "there is no such runbook"),
+    ("rule_no_handler", "the runbook has no `on_firing`"),
+    ("rule_unknown_param", "the runbook declares no such parameter"),
+    ("rule_param_type", "a parameter is of another type than the runbook declares"),
+    ("rule_unknown_target", "the configuration has no such reload target"),
+    ("rule_unreachable", "an earlier rule takes every alert of this one"),
+];
+
+/// A rule with where its parts stand, for findings that need more than its file.
+#[derive(Clone, Debug)]
+pub struct Written {
+    pub rule: Rule,
+    pub places: Places,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct Places {
+    pub name: Place,
+    pub runbook: Place,
+    /// Key and value of each parameter.
+    pub params: BTreeMap<String, (Place, Place)>,
+    /// The target of each grant, in order.
+    pub allow: Vec<Place>,
+}
+
+const RULE_KEYS: &[&str] = &[
+    "name",
+    "on",
+    "match",
+    "by",
+    "runbook",
+    "params",
+    "mode",
+    "allow",
+    "guards",
+    "attempts",
+    "retry_after",
+    "verify",
+    "escalate",
+    "continue",
+    "own",
+];
+const GUARD_KEYS: &[&str] = &["cooldown", "budget", "replicas", "hold_at_most", "freeze"];
+
+const MINUTE: u64 = 60;
+const DAY: u64 = 24 * 3600;
+
+/// Reads one file. Good rules are returned beside the findings of bad ones, so that one look finds everything.
+pub fn read(file: &str, text: &str) -> (Vec<Written>, Vec<Diagnostic>) {
+    let mut reader = Reader { file, text, found: Vec::new() };
+    let rules = match Node::parse(file, text) {
+        Ok(root) => reader.rules(&root),
+        Err(finding) => {
+            reader.found.push(finding);
+            Vec::new()
+        }
+    };
+    (rules, reader.found)
+}
+
+struct Reader<'a> {
+    file: &'a str,
+    text: &'a str,
+    found: Vec<Diagnostic>,
+}
+
+/// The entries of a map whose keys are known.
+struct Fields<'n>(BTreeMap<&'n str, (Place, &'n Node)>);
+
+impl<'n> Fields<'n> {
+    /// The value of a key; an explicit nothing counts as absent.
+    fn get(&self, key: &str) -> Option<&'n Node> {
+        self.0.get(key).map(|(_, node)| *node).filter(|node| !matches!(node.value, Value::Null))
+    }
+
+    fn place(&self, key: &str) -> Option<Place> {
+        self.0.get(key).map(|(place, _)| *place)
+    }
+}
+
+impl Reader<'_> {
+    fn error(&mut self, code: &str, place: Place, message: impl Into<String>) -> &mut Diagnostic {
+        debug_assert!(CODES.iter().any(|(known, _)| *known == code), "unlisted code {code}");
+        let finding = Diagnostic::error(code, self.file, message);
+        self.found.push(finding.at(self.text, place.line, place.column, place.length));
+        self.found.last_mut().expect("just pushed")
+    }
+
+    fn refuse(&mut self, place: Place, what: &str, instead: &str) {
+        self.error(
+            "rule_not_enforced",
+            place,
+            format!("{what} is not enforced by this build yet, so it refuses the rule"),
+        )
+        .help = Some(instead.to_string());
+    }
+
+    fn rules(&mut self, root: &Node) -> Vec<Written> {
+        if matches!(root.value, Value::Null) {
+            self.error("rule_missing_key", root.place, "the file has no `rules:`").help =
+                Some("write `rules: []` for a file without rules".to_string());
+            return Vec::new();
+        }
+        let Some(fields) = self.fields(root, "a file of rules", &["rules"]) else { return Vec::new() };
+        let Some(list) = self.required(&fields, root.place, "the file", "rules") else { return Vec::new() };
+        let Some(list) = self.list(list, "`rules`") else { return Vec::new() };
+        list.iter().filter_map(|node| self.rule(node)).collect()
+    }
+
+    /// One rule. `None` when anything in it is wrong: a rule is never taken in part.
+    fn rule(&mut self, node: &Node) -> Option<Written> {
+        let before = self.found.len();
+        let fields = self.fields(node, "a rule", RULE_KEYS)?;
+        let mut places = Places { name: node.place, ..Places::default() };
+        let name = self.required(&fields, node.place, "the rule", "name").and_then(|name| {
+            places.name = name.place;
+            self.name(name)
+        });
+        let mut rule = Rule::matching(name.as_deref().unwrap_or_default(), Vec::new());
+        rule.place = format!("{}:{}", self.file, node.place.line);
+        self.not_enforced(&fields);
+        rule.matchers = self.matchers(&fields, node.place);
+        rule.by = fields.get("by").map(|by| self.by(by)).unwrap_or_default();
+        self.runbook(&fields, &mut rule, &mut places);
+        if let Some(guards) = fields.get("guards") {
+            self.guards(guards, &mut rule);
+        }
+        let retry_after = fields.get("retry_after").and_then(|node| self.duration(node, "`retry_after`", 0, DAY));
+        rule.retry_after = retry_after.unwrap_or(rule.retry_after);
+        if let Some(verify) = fields.get("verify") {
+            self.verify(verify, &mut rule);
+        }
+        if let Some(escalate) = fields.get("escalate") {
+            self.escalate(escalate, &mut rule);
+        }
+        rule.goes_on = fields.get("continue").and_then(|node| self.bool(node, "`continue`")).unwrap_or(false);
+        (self.found.len() == before).then_some(Written { rule, places })
+    }
+
+    fn name(&mut self, node: &Node) -> Option<String> {
+        let name = self.text(node, "`name`")?;
+        let plain = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
+        if name.chars().all(plain) && name.starts_with(|c: char| c.is_ascii_alphanumeric()) && name.len() <= 100 {
+            return Some(name);
+        }
+        self.error("rule_value", node.place, format!("{name:?} is no name of a rule")).help = Some(
+            "use at most 100 ASCII letters, digits, `-`, `_` and `.`, beginning with a letter or digit".to_string(),
+        );
+        None
+    }
+
+    /// Keys of DESIGN's format whose enforcement is not built in. To accept one and not enforce it would be worse than to refuse it.
+    fn not_enforced(&mut self, fields: &Fields) {
+        for (key, now, later) in [
+            ("on", "alert", &["swarm", "deploy", "schedule", "manual"][..]),
+            ("mode", "auto", &["shadow", "approve", "earned"][..]),
+        ] {
+            let Some(node) = fields.get(key) else { continue };
+            let Some(text) = self.text(node, &format!("`{key}`")) else { continue };
+            if later.contains(&text.as_str()) {
+                self.refuse(
+                    node.place,
+                    &format!("`{key}: {text}`"),
+                    &format!("the only value so far is `{key}: {now}`, the default"),
+                );
+            } else if text != now {
+                let help = match nearest(&text, later.iter().copied().chain([now])) {
+                    Some(near) => format!("did you mean `{near}`?"),
+                    None => format!("the only value so far is `{now}`, the default"),
+                };
+                self.error("rule_value", node.place, format!("{text:?} is no value of `{key}`")).help = Some(help);
+            }
+        }
+        if let Some(place) = fields.place("own") {
+            self.refuse(place, "`own`", "it belongs to rules on events, which do not exist yet");
+        }
+    }
+
+    fn matchers(&mut self, fields: &Fields, at: Place) -> Vec<Matcher> {
+        let empty = "write at least one matcher; one for every alert is 'alertname =~ \".+\"'";
+        let Some(node) = self.required(fields, at, "the rule", "match") else {
+            if let Some(finding) = self.found.last_mut() {
+                finding.help = Some(empty.to_string());
+            }
+            return Vec::new();
+        };
+        let Some(list) = self.list(node, "`match`") else { return Vec::new() };
+        if list.is_empty() {
+            self.error("rule_match_empty", node.place, "a rule without matchers would take every alert").help =
+                Some(empty.to_string());
+        }
+        list.iter().filter_map(|node| self.matcher(node)).collect()
+    }
+
+    fn matcher(&mut self, node: &Node) -> Option<Matcher> {
+        let text = self.text(node, "a matcher")?;
+        Matcher::parse(&text)
+            .map_err(|error| {
+                let place = node.place.within(self.text, &text, error.at, error.length);
+                self.error("rule_matcher", place, error.message);
+            })
+            .ok()
+    }
+
+    fn by(&mut self, node: &Node) -> Vec<String> {
+        let mut labels: Vec<String> = Vec::new();
+        for node in self.list(node, "`by`").unwrap_or_default() {
+            let Some(label) = self.text(node, "a label in `by`") else { continue };
+            if label.is_empty() {
+                self.error("rule_value", node.place, "a label name cannot be empty");
+            } else if labels.contains(&label) {
+                self.error("rule_duplicate", node.place, format!("`by` names {label:?} twice"));
+            } else {
+                labels.push(label);
+            }
+        }
+        labels
+    }
+
+    fn runbook(&mut self, fields: &Fields, rule: &mut Rule, places: &mut Places) {
+        let Some(node) = fields.get("runbook") else {
+            for key in ["params", "allow", "attempts", "retry_after"] {
+                if let Some(place) = fields.place(key) {
+                    self.error(
+                        "rule_without_runbook",
+                        place,
+                        format!("`{key}` makes no sense in a rule without a runbook"),
+                    )
+                    .help = Some(
+                        "a rule without `runbook` hands over to people at once; name a runbook, or remove the key"
+                            .to_string(),
+                    );
+                }
+            }
+            return;
+        };
+        places.runbook = node.place;
+        rule.runbook = self.text(node, "`runbook`").and_then(|name| match name.strip_suffix(".rhai") {
+            None => Some(name),
+            Some(stem) => {
+                let help = format!("write `runbook: {stem}`");
+                self.error("rule_value", node.place, "a runbook is named without its `.rhai`").help = Some(help);
+                None
+            }
+        });
+        if let Some(params) = fields.get("params") {
+            for (key, value) in self.map(params, "`params`").unwrap_or_default() {
+                rule.params.insert(key.name.clone(), value.json());
+                places.params.insert(key.name.clone(), (key.place, value.place));
+            }
+        }
+        if let Some(allow) = fields.get("allow") {
+            for node in self.list(allow, "`allow`").unwrap_or_default() {
+                let Some(grant) = self.grant(node, &rule.by, places) else { continue };
+                if rule.allow.contains(&grant) {
+                    self.error("rule_duplicate", node.place, "`allow` grants this twice");
+                }
+                rule.allow.push(grant);
+            }
+        }
+        rule.attempts =
+            fields.get("attempts").and_then(|node| self.whole(node, "`attempts`", 1..=10)).unwrap_or(1) as u32;
+    }
+
+    /// `scale: "{{ service }}"`.
+    fn grant(&mut self, node: &Node, by: &[String], places: &mut Places) -> Option<Grant> {
+        let entries = self.map(node, "a grant")?;
+        let [(key, target)] = entries else {
+            let message = format!("a grant is one primitive and its target, found {} keys", entries.len());
+            self.error("rule_value", node.place, message).help =
+                Some("write each as an entry of its own: - scale: \"web\"".to_string());
+            return None;
+        };
+        let mutating = || primitives::PRIMITIVES.iter().filter(|one| one.class.mutates()).map(|one| one.name);
+        match primitives::find(&key.name) {
+            Some(primitive) if primitive.class.mutates() => {}
+            Some(_) => {
+                self.error(
+                    "rule_needless_grant",
+                    key.place,
+                    format!("`{}` changes nothing and needs no grant", key.name),
+                )
+                .help = Some("remove this entry".to_string());
+                return None;
+            }
+            None => {
+                let help = match nearest(&key.name, mutating()) {
+                    Some(near) => format!("did you mean `{near}`?"),
+                    None => format!("what can be granted: {}", mutating().collect::<Vec<_>>().join(", ")),
+                };
+                self.error("rule_unknown_primitive", key.place, format!("there is no primitive `{}`", key.name)).help =
+                    Some(help);
+                return None;
+            }
+        }
+        let text = self.text(target, &format!("the target of `{}`", key.name))?;
+        let template = match Template::parse(&text) {
+            Ok(template) => template,
+            Err(message) => {
+                self.error("rule_template", target.place, message);
+                return None;
+            }
+        };
+        let foreign = template.labels().find(|label| !by.is_empty() && !by.iter().any(|known| known == label));
+        if let Some(label) = foreign {
+            let message = format!("the template uses the label {label:?}, which is not in `by`");
+            let help = "the alerts of one incident share only their `by` labels: add it there, or use one of them";
+            self.error("rule_template_label", target.place, message).help = Some(help.to_string());
+            return None;
+        }
+        places.allow.push(target.place);
+        Some(Grant { primitive: key.name.clone(), target: template })
+    }
+
+    fn guards(&mut self, node: &Node, rule: &mut Rule) {
+        let Some(fields) = self.fields(node, "`guards`", GUARD_KEYS) else { return };
+        if let Some(place) = fields.place("freeze") {
+            self.refuse(place, "`freeze`", "until then, stop runbooks with `runbookd pause`");
+        }
+        rule.cooldown = fields.get("cooldown").and_then(|node| self.duration(node, "`cooldown`", 0, 30 * DAY));
+        rule.budget = fields.get("budget").and_then(|node| self.budget(node));
+        let hold = fields.get("hold_at_most").and_then(|node| self.duration(node, "`hold_at_most`", 1, DAY));
+        rule.hold_at_most = hold.unwrap_or(rule.hold_at_most);
+        rule.replicas = fields.get("replicas").and_then(|node| self.replicas(node));
+    }
+
+    /// `3 per 1h`.
+    fn budget(&mut self, node: &Node) -> Option<Budget> {
+        let text = self.text(node, "`budget`")?;
+        let parts: Vec<&str> = text.split_whitespace().collect();
+        let budget = match parts[..] {
+            [count, "per", per] => count.parse::<u32>().ok().zip(Duration::parse(per).ok()),
+            _ => None,
+        };
+        match budget {
+            Some((count @ 1..=1_000, per)) if (MINUTE * 1_000..=30 * DAY * 1_000).contains(&per.millis) => {
+                Some(Budget { count, per })
+            }
+            Some(_) => {
+                self.error("rule_value", node.place, format!("{text:?} is out of bounds for `budget`")).help =
+                    Some("between 1 and 1000, per 1m to 30d".to_string());
+                None
+            }
+            None => {
+                self.error("rule_value", node.place, format!("{text:?} is no budget")).help =
+                    Some("write for example `3 per 1h`".to_string());
+                None
+            }
+        }
+    }
+
+    fn replicas(&mut self, node: &Node) -> Option<(u64, u64)> {
+        const MOST: u64 = 100_000;
+        let fields = self.fields(node, "`replicas`", &["min", "max"])?;
+        let min = fields.get("min").map_or(Some(0), |node| self.whole(node, "`min`", 0..=MOST));
+        let max = fields.get("max").map_or(Some(MOST), |node| self.whole(node, "`max`", 0..=MOST));
+        let (min, max) = (min?, max?);
+        if min > max {
+            self.error("rule_value", node.place, format!("`min` {min} is above `max` {max}"));
+            return None;
+        }
+        Some((min, max))
+    }
+
+    fn verify(&mut self, node: &Node, rule: &mut Rule) {
+        let Some(fields) = self.fields(node, "`verify`", &["resolved_within", "promql", "within"]) else { return };
+        for key in ["promql", "within"] {
+            if let Some(place) = fields.place(key) {
+                self.refuse(place, &format!("`verify.{key}`"), "use `resolved_within`: the alert itself must resolve");
+            }
+        }
+        let within =
+            fields.get("resolved_within").and_then(|node| self.duration(node, "`resolved_within`", 1, 7 * DAY));
+        rule.resolved_within = within.unwrap_or(rule.resolved_within);
+    }
+
+    fn escalate(&mut self, node: &Node, rule: &mut Rule) {
+        let Some(fields) = self.fields(node, "`escalate`", &["channel", "severity"]) else { return };
+        let mut text = |key: &str| {
+            let node = fields.get(key)?;
+            let text = self.text(node, &format!("`{key}`"))?;
+            if text.trim().is_empty() {
+                self.error("rule_value", node.place, format!("`{key}` is empty"));
+            }
+            Some(text)
+        };
+        rule.channel = text("channel");
+        rule.severity = text("severity").or(rule.severity.take());
+    }
+}
+
+/// Values of each kind, with the finding when they are of another.
+impl Reader<'_> {
+    fn wrong_type(&mut self, node: &Node, what: &str, expected: &str) -> &mut Diagnostic {
+        self.error("rule_type", node.place, format!("{what} must be {expected}, found {}", node.kind()))
+    }
+
+    fn fields<'n>(&mut self, node: &'n Node, what: &str, known: &[&str]) -> Option<Fields<'n>> {
+        let mut fields = BTreeMap::new();
+        for (key, value) in self.map(node, what)? {
+            if known.contains(&key.name.as_str()) {
+                fields.insert(key.name.as_str(), (key.place, value));
+                continue;
+            }
+            let help = match nearest(&key.name, known.iter().copied()) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => format!("known here: {}", known.join(", ")),
+            };
+            self.error("rule_unknown_key", key.place, format!("{what} has no key `{}`", key.name)).help = Some(help);
+        }
+        Some(Fields(fields))
+    }
+
+    fn required<'n>(&mut self, fields: &Fields<'n>, at: Place, what: &str, key: &str) -> Option<&'n Node> {
+        let node = fields.get(key);
+        if node.is_none() {
+            let place = fields.place(key).unwrap_or(Place { length: 1, ..at });
+            self.error("rule_missing_key", place, format!("{what} has no `{key}`"));
+        }
+        node
+    }
+
+    fn map<'n>(&mut self, node: &'n Node, what: &str) -> Option<&'n [(super::document::Key, Node)]> {
+        match &node.value {
+            Value::Map(entries) => Some(entries),
+            _ => {
+                self.wrong_type(node, what, "a map of keys and values");
+                None
+            }
+        }
+    }
+
+    fn list<'n>(&mut self, node: &'n Node, what: &str) -> Option<&'n [Node]> {
+        match &node.value {
+            Value::List(all) => Some(all),
+            _ => {
+                self.wrong_type(node, what, "a list");
+                None
+            }
+        }
+    }
+
+    fn text(&mut self, node: &Node, what: &str) -> Option<String> {
+        match &node.value {
+            Value::Text(text) => Some(text.clone()),
+            Value::Bool(_) | Value::Int(_) | Value::Float(_) => {
+                self.wrong_type(node, what, "text").help = Some("put it in quotes".to_string());
+                None
+            }
+            _ => {
+                self.wrong_type(node, what, "text");
+                None
+            }
+        }
+    }
+
+    fn bool(&mut self, node: &Node, what: &str) -> Option<bool> {
+        match node.value {
+            Value::Bool(value) => Some(value),
+            _ => {
+                self.wrong_type(node, what, "true or false");
+                None
+            }
+        }
+    }
+
+    fn whole(&mut self, node: &Node, what: &str, bounds: RangeInclusive<u64>) -> Option<u64> {
+        let Value::Int(value) = node.value else {
+            self.wrong_type(node, what, "a whole number");
+            return None;
+        };
+        let value = u64::try_from(value).ok().filter(|value| bounds.contains(value));
+        if value.is_none() {
+            self.error("rule_value", node.place, format!("{what} is out of bounds")).help =
+                Some(format!("between {} and {}", bounds.start(), bounds.end()));
+        }
+        value
+    }
+
+    /// Bounds in seconds.
+    fn duration(&mut self, node: &Node, what: &str, least: u64, most: u64) -> Option<Duration> {
+        let text = match &node.value {
+            Value::Int(0) => "0".to_string(),
+            Value::Int(number) => {
+                let help = format!("write {number}s for seconds, {number}m for minutes");
+                self.error("rule_value", node.place, format!("{what} needs a unit")).help = Some(help);
+                return None;
+            }
+            _ => self.text(node, what)?,
+        };
+        match Duration::parse(&text) {
+            Ok(value) if (least * 1_000..=most * 1_000).contains(&value.millis) => Some(value),
+            Ok(_) => {
+                let help = format!("between {} and {}", Duration::from_secs(least), Duration::from_secs(most));
+                self.error("rule_value", node.place, format!("{what} is out of bounds")).help = Some(help);
+                None
+            }
+            Err(message) => {
+                self.error("rule_value", node.place, message);
+                None
+            }
+        }
+    }
+}
+
+/// Rules that no alert can reach, because an earlier one without `continue` asks for the same or for less, in the same words.
+/// Each with the one that is in its way; both as positions.
+pub fn unreachable(rules: &[&Rule]) -> Vec<(usize, usize)> {
+    let words: Vec<BTreeSet<String>> =
+        rules.iter().map(|rule| rule.matchers.iter().map(ToString::to_string).collect()).collect();
+    let mut uses: BTreeMap<&str, usize> = BTreeMap::new();
+    for word in words.iter().flatten() {
+        *uses.entry(word).or_default() += 1;
+    }
+    // Filed under its rarest matcher, an earlier rule is met only by rules that share that one: no quadratic work for a thousand rules on one alert.
+    let mut earlier: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+    let mut found = Vec::new();
+    for (at, mine) in words.iter().enumerate() {
+        let in_the_way = mine
+            .iter()
+            .filter_map(|word| earlier.get(word.as_str()))
+            .flatten()
+            .copied()
+            .filter(|other| words[*other].is_subset(mine))
+            .min();
+        if let Some(other) = in_the_way {
+            found.push((at, other));
+        } else if !rules[at].goes_on
+            && let Some(rarest) = mine.iter().min_by_key(|word| uses[word.as_str()])
+        {
+            earlier.entry(rarest).or_default().push(at);
+        }
+    }
+    found
+}

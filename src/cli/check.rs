@@ -1,0 +1,57 @@
+//! `runbookd check`: are the rules and runbooks valid as a whole? Says every finding there is.
+
+use super::render;
+use crate::config::Config;
+use crate::model::diagnostic::Diagnostic;
+use crate::runbook::catalog::Catalog;
+use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Check rules and runbooks, without a server.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct CheckArgs {
+    /// The directory of rules [default: the configuration's]
+    #[arg(long, value_name = "DIR")]
+    pub rules: Option<PathBuf>,
+    /// The directory of runbooks [default: the configuration's]
+    #[arg(long, value_name = "DIR")]
+    pub runbooks: Option<PathBuf>,
+}
+
+/// Exit code 0: good, warnings included; 1: there are errors.
+pub fn run(args: CheckArgs, json: bool, config: &Config) -> anyhow::Result<ExitCode> {
+    let (good, findings, summary) = match load(args.rules, args.runbooks, config) {
+        Ok(catalog) => {
+            let summary = format!("good: {} rules, {} runbooks", catalog.rules.len(), catalog.programs.len());
+            (true, catalog.warnings.clone(), summary)
+        }
+        Err(findings) => (false, findings, String::new()),
+    };
+    let mut out = std::io::stdout().lock();
+    if json {
+        serde_json::to_writer_pretty(&mut out, &findings)?;
+        writeln!(out)?;
+    } else {
+        let colour = out.is_terminal() && std::env::var_os("NO_COLOR").is_none();
+        if !findings.is_empty() {
+            writeln!(out, "{}", render::diagnostics(&findings, colour))?;
+        }
+        if good {
+            writeln!(out, "{summary}")?;
+        }
+    }
+    Ok(ExitCode::from(if good { 0 } else { 1 }))
+}
+
+/// The catalog that `serve` would run with this configuration.
+pub(super) fn load(
+    rules: Option<PathBuf>,
+    runbooks: Option<PathBuf>,
+    config: &Config,
+) -> Result<Catalog, Vec<Diagnostic>> {
+    let targets: Vec<String> = config.reload.keys().cloned().collect();
+    let rules = rules.unwrap_or_else(|| config.rules.clone());
+    let runbooks = runbooks.unwrap_or_else(|| config.runbooks.clone());
+    Catalog::load(&rules, &runbooks, &targets, None)
+}
