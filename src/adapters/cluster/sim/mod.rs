@@ -1,0 +1,313 @@
+//! A simulated Swarm: services converge over time, tasks fail, updates pause or roll back, versions conflict. Nothing leaves the process but one
+//! file that remembers the world, so that it survives a `kill -9` of runbookd as a real cluster would.
+
+mod log;
+mod service;
+mod world;
+
+pub use log::{Applied, WorldError};
+pub use world::{Behaviour, FailureAction, NodeGroup, ServiceSpec, World};
+
+use crate::clock::Clock;
+use crate::model::cluster::{Convergence, Node, Service, ServiceChange, ServiceIntent, Task};
+use crate::ports::{Cluster, ErrorReason, PortError, Reload};
+use async_trait::async_trait;
+use jiff::Timestamp;
+use log::WorldLog;
+use service::SimService;
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard};
+
+/// How many of the newest accepted changes are remembered, in memory and in the file.
+const APPLIED_KEPT: usize = 200_000;
+
+/// A Swarm that is simulated in memory. Every accepted change is O(log n) in the number of services.
+pub struct SimCluster {
+    clock: Clock,
+    state: Mutex<State>,
+}
+
+/// What goes wrong with the next `apply`.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Fault {
+    /// The call times out and nothing was done.
+    TimeoutBefore,
+    /// The call times out, and yet it was done.
+    TimeoutAfter,
+    /// Another hand is faster: it makes this change (`None`: a new version with nothing changed), and the call conflicts.
+    AnotherHand(Option<Box<ServiceChange>>),
+    /// The cluster cannot be reached; nothing was done.
+    Unreachable,
+}
+
+/// The whole simulated world.
+#[derive(Default)]
+struct State {
+    services: Vec<SimService>,
+    /// Name to place in `services`.
+    places: HashMap<String, usize>,
+    nodes: Vec<Node>,
+    /// Names of the nodes that can run tasks.
+    usable: Vec<String>,
+    groups: BTreeMap<String, NodeGroup>,
+    applied: VecDeque<Applied>,
+    log: Option<WorldLog>,
+    faults: VecDeque<Fault>,
+    unreachable: bool,
+}
+
+impl SimCluster {
+    /// A world in memory, forgotten when it is dropped.
+    pub fn new(world: World, clock: Clock) -> Self {
+        SimCluster { clock, state: Mutex::new(State::fresh(world)) }
+    }
+
+    /// A world that is remembered in the file `log`. When that file exists it wins over `world_file`, the start state.
+    ///
+    /// Errors: a world file that cannot be read or is wrong, a log that is not one, or that another process holds.
+    pub fn open(world_file: Option<&Path>, log: &Path, clock: Clock) -> Result<Self, WorldError> {
+        let mut log = WorldLog::open(log)?;
+        let mut state = match log.read()? {
+            Some(lines) => State::remembered(lines),
+            None => State::fresh(world_file.map(World::read).transpose()?.unwrap_or_default()),
+        };
+        log.rewrite(&state.nodes, &state.groups, &state.services, &state.applied)?;
+        state.log = Some(log);
+        Ok(SimCluster { clock, state: Mutex::new(state) })
+    }
+
+    /// Puts a fault behind those that already wait; each `apply` takes one.
+    pub fn inject(&self, fault: Fault) {
+        self.state().faults.push_back(fault);
+    }
+
+    /// While `false`, every call fails as if the socket were gone.
+    pub fn set_reachable(&self, reachable: bool) {
+        self.state().unreachable = !reachable;
+    }
+
+    /// Another hand changes a service, at whatever version it has.
+    pub fn another_hand(&self, service: &str, change: &ServiceChange) -> Result<(), PortError> {
+        let now = self.clock.now();
+        let mut state = self.state();
+        let place = state.place(service)?;
+        state.accept(place, change, "", now)
+    }
+
+    /// The accepted changes, oldest first (the newest 200,000): who did what to which service.
+    pub fn applied(&self) -> Vec<Applied> {
+        self.state().applied.iter().cloned().collect()
+    }
+
+    pub fn node_groups(&self) -> BTreeMap<String, NodeGroup> {
+        self.state().groups.clone()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // A panic elsewhere leaves the world as the log has it: every change is written before it is made.
+        self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// The state, unless the cluster is said to be out of reach.
+    fn reach(&self) -> Result<MutexGuard<'_, State>, PortError> {
+        let state = self.state();
+        if state.unreachable { Err(unreachable()) } else { Ok(state) }
+    }
+}
+
+impl State {
+    fn fresh(world: World) -> Self {
+        let nodes = world.nodes();
+        let usable = usable(&nodes);
+        let services = world.services.into_iter().enumerate();
+        let services =
+            services.map(|(at, (name, spec))| SimService::new(at, name, spec, usable.len() as u64)).collect();
+        State { nodes, usable, groups: world.node_groups, ..State::default() }.with(services)
+    }
+
+    /// The world as its log has it.
+    fn remembered(lines: log::Lines) -> Self {
+        let usable = usable(&lines.nodes);
+        let mut state =
+            State { nodes: lines.nodes, usable, groups: lines.groups, ..State::default() }.with(lines.services);
+        for (change, already_in_service) in lines.applied {
+            // A change of a service that is not there cannot have been accepted; a log edited by hand may still say so.
+            if let (false, Some(&place)) = (already_in_service, state.places.get(&change.service)) {
+                state.make(place, change);
+            } else {
+                state.remember(change);
+            }
+        }
+        state
+    }
+
+    fn with(mut self, services: Vec<SimService>) -> Self {
+        self.places = services.iter().enumerate().map(|(place, service)| (service.name.clone(), place)).collect();
+        self.services = services;
+        self
+    }
+
+    fn place(&self, name: &str) -> Result<usize, PortError> {
+        self.places.get(name).copied().ok_or_else(|| {
+            PortError::permanent(
+                ErrorReason::NotFound,
+                format!("there is no service {name:?} in the simulated cluster"),
+            )
+        })
+    }
+
+    /// The service as time has left it: a failed update may have rolled itself back.
+    fn settled(&mut self, place: usize, now: Timestamp) -> &SimService {
+        self.services[place].settle(now);
+        &self.services[place]
+    }
+
+    fn apply(&mut self, intent: &ServiceIntent, step: &str, now: Timestamp) -> Result<(), PortError> {
+        let fault = self.faults.pop_front();
+        match &fault {
+            Some(Fault::Unreachable) => return Err(unreachable()),
+            Some(Fault::TimeoutBefore) => return Err(timeout(&intent.service)),
+            _ => {}
+        }
+        let place = self.place(&intent.service)?;
+        if let Some(Fault::AnotherHand(change)) = &fault {
+            match change {
+                Some(change) => self.accept(place, change, "", now)?,
+                None => {
+                    let nothing = ServiceChange::Update { from: Default::default(), to: Default::default() };
+                    self.accept(place, &nothing, "", now)?;
+                }
+            }
+        }
+        let usable = self.usable.len() as u64;
+        let service = self.settled(place, now);
+        service.check(intent, usable)?;
+        self.accept(place, &intent.change, step, now)?;
+        if fault == Some(Fault::TimeoutAfter) { Err(timeout(&intent.service)) } else { Ok(()) }
+    }
+
+    /// Writes a change to the log, then makes it. `step` is "" for another hand.
+    fn accept(&mut self, place: usize, change: &ServiceChange, step: &str, now: Timestamp) -> Result<(), PortError> {
+        let service = self.settled(place, now);
+        let version = service.version + 1;
+        let (service, step) = (service.name.clone(), step.to_string());
+        let applied = Applied { at: now, service, step, version, change: change.clone() };
+        if let Some(log) = &mut self.log {
+            log.append(&applied).map_err(|error| {
+                let message =
+                    format!("the simulated world cannot be written: {error}; free space or mend its directory");
+                PortError::transient(ErrorReason::Other, message)
+            })?;
+        }
+        self.make(place, applied);
+        Ok(())
+    }
+
+    fn make(&mut self, place: usize, applied: Applied) {
+        let usable = self.usable.len() as u64;
+        self.services[place].change(&applied, usable);
+        self.remember(applied);
+    }
+
+    fn remember(&mut self, applied: Applied) {
+        if self.applied.len() == APPLIED_KEPT {
+            self.applied.pop_front();
+        }
+        self.applied.push_back(applied);
+    }
+}
+
+fn usable(nodes: &[Node]) -> Vec<String> {
+    let usable = nodes.iter().filter(|node| node.state == "ready" && node.availability == "active");
+    usable.map(|node| node.name.clone()).collect()
+}
+
+fn unreachable() -> PortError {
+    PortError::transient(ErrorReason::Unreachable, "the simulated cluster is out of reach")
+}
+
+fn timeout(service: &str) -> PortError {
+    let message = format!("the change of {service} was sent to the simulated cluster and no answer came in time");
+    PortError::unknown(ErrorReason::Timeout, message)
+}
+
+#[async_trait]
+impl Cluster for SimCluster {
+    async fn services(&self) -> Result<Vec<Service>, PortError> {
+        let now = self.clock.now();
+        let mut state = self.reach()?;
+        let usable = state.usable.len() as u64;
+        Ok((0..state.services.len()).map(|place| state.settled(place, now).observe(now, usable)).collect())
+    }
+
+    async fn service(&self, name: &str) -> Result<Service, PortError> {
+        let now = self.clock.now();
+        let mut state = self.reach()?;
+        let (place, usable) = (state.place(name)?, state.usable.len() as u64);
+        Ok(state.settled(place, now).observe(now, usable))
+    }
+
+    async fn tasks(&self, service: &str) -> Result<Vec<Task>, PortError> {
+        let now = self.clock.now();
+        let mut state = self.reach()?;
+        let place = state.place(service)?;
+        state.settled(place, now);
+        Ok(state.services[place].tasks(now, &state.usable))
+    }
+
+    async fn nodes(&self) -> Result<Vec<Node>, PortError> {
+        Ok(self.reach()?.nodes.clone())
+    }
+
+    async fn apply(&self, intent: &ServiceIntent, step: &str) -> Result<(), PortError> {
+        let now = self.clock.now();
+        self.reach()?.apply(intent, step, now)
+    }
+
+    async fn convergence(&self, service: &str) -> Result<Convergence, PortError> {
+        let now = self.clock.now();
+        let mut state = self.reach()?;
+        let (place, usable) = (state.place(service)?, state.usable.len() as u64);
+        Ok(state.settled(place, now).convergence(now, usable))
+    }
+
+    async fn ping(&self) -> Result<(), PortError> {
+        self.reach().map(drop)
+    }
+}
+
+/// Reload targets that only record what was asked of them.
+pub struct SimReload {
+    targets: Vec<String>,
+    done: Mutex<Vec<String>>,
+}
+
+impl SimReload {
+    pub fn new(targets: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        SimReload { targets: targets.into_iter().map(Into::into).collect(), done: Mutex::default() }
+    }
+
+    /// The targets that were reloaded, in order.
+    pub fn reloaded(&self) -> Vec<String> {
+        self.done.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    }
+}
+
+#[async_trait]
+impl Reload for SimReload {
+    async fn reload(&self, target: &str) -> Result<(), PortError> {
+        if !self.targets.iter().any(|known| known == target) {
+            return Err(crate::adapters::reload::unknown_target(target, &self.targets));
+        }
+        self.done.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(target.to_string());
+        Ok(())
+    }
+
+    fn targets(&self) -> Vec<String> {
+        self.targets.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests;
