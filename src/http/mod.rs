@@ -1,1 +1,20 @@
+//! The HTTP surface. [`router`] is the readable list of it; everything else is one file a subject.
+//!
+//! Nothing acts inside a handler: intake journals and answers, queries read the journal, commands go to [`crate::app::App`].
 
+pub mod auth;
+pub mod body;
+pub mod catalog;
+pub mod cluster;
+pub mod health;
+pub mod incidents;
+pub mod intake;
+pub mod openapi;
+pub mod pause;
+pub mod problem;
+pub mod query;
+pub mod router;
+pub mod runs;
+pub mod server;
+pub mod shared;
+pub mod view;

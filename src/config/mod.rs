@@ -1,5 +1,9 @@
 //! `runbookd.yaml`: every key, its default, and its reading from file and environment. Secrets come from files or the environment only.
 
+pub mod read;
+pub mod secret;
+pub mod show;
+
 use crate::model::duration::Duration;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;

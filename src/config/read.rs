@@ -1,0 +1,265 @@
+//! Reads the configuration: flags beat the environment, which beats the file, which beats the defaults.
+
+use crate::config::secret::SOURCES;
+use crate::config::{Config, ReloadTarget};
+use crate::model::diagnostic::{Diagnostic, nearest};
+use serde_json::Value;
+use std::path::Path;
+
+const PREFIX: &str = "RUNBOOKD_";
+const RELOAD: &str = "RUNBOOKD_RELOAD_";
+/// Variables of the command line, which are no keys of the configuration.
+const OTHERS: [&str; 3] = ["RUNBOOKD_CONFIG", "RUNBOOKD_SERVER", "RUNBOOKD_CLIENT_TOKEN_FILE"];
+
+/// The file that is read, if it exists, when none is named.
+pub const DEFAULT_FILE: &str = "runbookd.yaml";
+
+/// A configuration, and what in its sources was suspicious.
+#[derive(Debug)]
+pub struct Loaded {
+    pub config: Config,
+    pub warnings: Vec<String>,
+}
+
+/// Why there is no configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    #[error("{file} cannot be read: {error}")]
+    Unreadable { file: String, error: std::io::Error },
+    #[error("{0}")]
+    File(Box<Diagnostic>),
+    #[error("{variable} is {value:?}: {why}")]
+    Variable { variable: String, value: String, why: String },
+}
+
+impl Config {
+    /// Reads `file`, or `runbookd.yaml` if there is one, and lays the environment over it.
+    pub fn load(file: Option<&Path>, env: impl Iterator<Item = (String, String)>) -> Result<Loaded, ConfigError> {
+        let config = match file {
+            Some(file) => from_file(file)?,
+            None if Path::new(DEFAULT_FILE).exists() => from_file(Path::new(DEFAULT_FILE))?,
+            None => Config::default(),
+        };
+        overlay(config, env)
+    }
+}
+
+fn from_file(file: &Path) -> Result<Config, ConfigError> {
+    let shown = file.display().to_string();
+    match std::fs::read_to_string(file) {
+        Ok(text) => parse(&shown, &text).map_err(|diagnostic| ConfigError::File(Box::new(diagnostic))),
+        Err(error) => Err(ConfigError::Unreadable { file: shown, error }),
+    }
+}
+
+fn parse(file: &str, text: &str) -> Result<Config, Diagnostic> {
+    // A file of comments alone is a file that changes nothing.
+    if text.lines().all(|line| line.trim_start().is_empty() || line.trim_start().starts_with('#')) {
+        return Ok(Config::default());
+    }
+    serde_saphyr::from_str(text).map_err(|error| diagnostic(file, text, &error))
+}
+
+fn diagnostic(file: &str, text: &str, error: &serde_saphyr::Error) -> Diagnostic {
+    use serde_saphyr::Error;
+    let place = error.location().map_or((0, 0), |at| (at.line() as usize, at.column() as usize));
+    let (code, message, length, help) = match error.without_snippet() {
+        Error::SerdeUnknownField { field, expected, .. } => {
+            let help = match nearest(field, expected.iter().copied()) {
+                Some(right) => format!("did you mean {right}?"),
+                None => format!("there are {}", expected.join(", ")),
+            };
+            ("config_unknown_key", format!("there is no key {field}"), field.chars().count(), Some(help))
+        }
+        Error::SerdeUnknownVariant { variant, expected, .. } => {
+            let help = format!("expected one of {}", expected.join(", "));
+            ("config_value", format!("{variant} is no value of this key"), variant.chars().count(), Some(help))
+        }
+        other => {
+            let message = other.to_string();
+            ("config_value", message.lines().next().unwrap_or_default().to_string(), 1, None)
+        }
+    };
+    let mut diagnostic = Diagnostic::error(code, file, message).at(text, place.0, place.1, length);
+    diagnostic.help = help;
+    diagnostic
+}
+
+/// Lays `RUNBOOKD_…` variables over a configuration.
+fn overlay(config: Config, env: impl Iterator<Item = (String, String)>) -> Result<Loaded, ConfigError> {
+    let mut set: Vec<(String, String)> = env.filter(|(name, _)| name.starts_with(PREFIX)).collect();
+    set.sort();
+    let mut warnings = Vec::new();
+    let mut tree = serde_json::to_value(&config).expect("a configuration is plain data");
+    let mut config = config;
+    let names = variables(&config);
+    for (variable, value) in set {
+        let pointer = names.iter().find(|(name, _)| *name == variable).map(|(_, pointer)| pointer.clone());
+        let Some(pointer) = pointer.or_else(|| reload_pointer(&variable, &mut tree)) else {
+            if !known_elsewhere(&variable) {
+                warnings.push(unknown(&variable, &names));
+            }
+            continue;
+        };
+        let wrong = |why: String| ConfigError::Variable { variable: variable.clone(), value: value.clone(), why };
+        let leaf = tree.pointer_mut(&pointer).expect("the pointer was made from this tree");
+        *leaf = typed(leaf, &value).map_err(&wrong)?;
+        config = serde_json::from_value(tree.clone()).map_err(|error| wrong(error.to_string()))?;
+    }
+    Ok(Loaded { config, warnings })
+}
+
+/// The variable of every leaf of the configuration, with the leaf's JSON pointer.
+pub fn variables(config: &Config) -> Vec<(String, String)> {
+    fn walk(value: &Value, name: &str, pointer: &str, found: &mut Vec<(String, String)>) {
+        match value {
+            Value::Object(fields) => {
+                for (key, field) in fields {
+                    walk(field, &format!("{name}_{}", key.to_uppercase()), &format!("{pointer}/{key}"), found);
+                }
+            }
+            _ => found.push((name.to_string(), pointer.to_string())),
+        }
+    }
+    let mut found = Vec::new();
+    let tree = serde_json::to_value(config).expect("a configuration is plain data");
+    walk(&tree, PREFIX.trim_end_matches('_'), "", &mut found);
+    found
+}
+
+/// `RUNBOOKD_RELOAD_PROMETHEUS_HTTP` names a target that the file need not have.
+fn reload_pointer(variable: &str, tree: &mut Value) -> Option<String> {
+    let rest = variable.strip_prefix(RELOAD)?.to_lowercase();
+    let (target, field) = rest.rsplit_once('_').filter(|(target, _)| !target.is_empty())?;
+    if !["http", "method", "timeout"].contains(&field) {
+        return None;
+    }
+    let targets = tree.get_mut("reload")?.as_object_mut()?;
+    if !targets.contains_key(target) {
+        let new = ReloadTarget { http: String::new(), method: None, timeout: None };
+        targets.insert(target.to_string(), serde_json::to_value(new).ok()?);
+    }
+    Some(format!("/reload/{target}/{field}"))
+}
+
+/// The text of a variable as the type that its leaf has. What may be absent is text; "" takes it away.
+fn typed(leaf: &Value, text: &str) -> Result<Value, String> {
+    match leaf {
+        Value::Bool(_) => match text.to_lowercase().as_str() {
+            "true" | "1" | "yes" | "on" => Ok(true.into()),
+            "false" | "0" | "no" | "off" | "" => Ok(false.into()),
+            _ => Err("expected true or false".to_string()),
+        },
+        Value::Number(_) => text.trim().parse::<u64>().map(Value::from).map_err(|_| "expected a number".to_string()),
+        Value::Null if text.is_empty() => Ok(Value::Null),
+        _ => Ok(text.into()),
+    }
+}
+
+fn known_elsewhere(variable: &str) -> bool {
+    OTHERS.contains(&variable)
+        || SOURCES.iter().any(|source| source.variable == variable)
+        // Set by and for the project's own tests.
+        || variable.starts_with("RUNBOOKD_TEST_")
+}
+
+fn unknown(variable: &str, names: &[(String, String)]) -> String {
+    let known = names.iter().map(|(name, _)| name.as_str()).chain(SOURCES.iter().map(|source| source.variable));
+    match nearest(variable, known) {
+        Some(right) => format!("{variable} is set, but there is no such key; did you mean {right}?"),
+        None => format!("{variable} is set, but there is no such key; `runbookd config` lists them"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{ClusterKind, LogFormat};
+    use crate::model::duration::Duration;
+
+    fn env(pairs: &[(&str, &str)]) -> std::vec::IntoIter<(String, String)> {
+        pairs.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect::<Vec<_>>().into_iter()
+    }
+
+    #[test]
+    fn every_key_can_be_set_by_the_environment() {
+        let names = variables(&Config::default());
+        assert!(names.len() > 30, "{names:?}");
+        for (variable, pointer) in names {
+            let leaf = serde_json::to_value(Config::default()).expect("json").pointer(&pointer).cloned();
+            let leaf = leaf.expect("a leaf");
+            // A value of the leaf's type that is not the default.
+            let value = match (&leaf, variable.as_str()) {
+                (_, "RUNBOOKD_CLUSTER") => "sim".to_string(),
+                (_, "RUNBOOKD_LOG_FORMAT") => "json".to_string(),
+                (Value::Bool(set), _) => (!set).to_string(),
+                (Value::Number(number), _) => (number.as_u64().expect("whole") + 1).to_string(),
+                (Value::String(text), _) if Duration::parse(text).is_ok() => "17s".to_string(),
+                _ => "else/where".to_string(),
+            };
+            let loaded = overlay(Config::default(), env(&[(&variable, &value)])).expect(&variable);
+            assert_ne!(loaded.config, Config::default(), "{variable} changes nothing");
+            assert_eq!(loaded.warnings, Vec::<String>::new());
+        }
+    }
+
+    #[test]
+    fn the_environment_beats_the_file() {
+        let file = "listen: 127.0.0.1:1\ncluster: sim\nlog: { format: json }\nslack: { channel: '#a' }\n";
+        let config = parse("runbookd.yaml", file).expect("valid");
+        let set = env(&[("RUNBOOKD_LISTEN", "127.0.0.1:2"), ("RUNBOOKD_RUNS_POLL_EVERY", "100ms"), ("HOME", "/")]);
+        let Loaded { config, warnings } = overlay(config, set).expect("valid");
+        assert_eq!((config.listen.as_str(), config.slack.channel.as_str()), ("127.0.0.1:2", "#a"));
+        assert_eq!((config.cluster, config.log.format), (ClusterKind::Sim, LogFormat::Json));
+        assert_eq!(config.runs.poll_every, Duration::from_millis(100));
+        assert_eq!(warnings, Vec::<String>::new());
+    }
+
+    #[test]
+    fn reload_targets_can_come_from_the_environment_alone() {
+        let set = [("RUNBOOKD_RELOAD_MY_PROM_HTTP", "http://p/-/reload"), ("RUNBOOKD_RELOAD_MY_PROM_TIMEOUT", "3s")];
+        let config = overlay(Config::default(), env(&set)).expect("valid").config;
+        let target = &config.reload["my_prom"];
+        assert_eq!((target.http.as_str(), target.timeout), ("http://p/-/reload", Some(Duration::from_secs(3))));
+    }
+
+    #[test]
+    fn a_wrong_value_names_its_variable() {
+        for (variable, value, word) in [
+            ("RUNBOOKD_RUNS_POLL_EVERY", "soon", "duration"),
+            ("RUNBOOKD_INTAKE_BODY_LIMIT_MIB", "many", "number"),
+            ("RUNBOOKD_INSECURE", "perhaps", "true or false"),
+            ("RUNBOOKD_CLUSTER", "podman", "docker"),
+        ] {
+            let error = overlay(Config::default(), env(&[(variable, value)])).expect_err(variable).to_string();
+            assert!(error.starts_with(variable) && error.contains(word), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_misspelt_variable_is_warned_of_with_the_right_one() {
+        let set = [("RUNBOOKD_LISTN", "x"), ("RUNBOOKD_SLACK_TOKEN", "x"), ("RUNBOOKD_CONFIG", "x")];
+        let warnings = overlay(Config::default(), env(&set)).expect("valid").warnings;
+        assert_eq!(warnings, ["RUNBOOKD_LISTN is set, but there is no such key; did you mean RUNBOOKD_LISTEN?"]);
+    }
+
+    #[test]
+    fn an_error_in_the_file_has_its_place_and_the_nearest_right_key() {
+        let cases = [
+            ("slack:\n  chanel: '#x'\n", 2, 3, "did you mean channel?"),
+            ("cluster: podman\n", 1, 10, "expected one of docker, sim"),
+            ("listen: a\nrules: [\n", 0, 0, ""),
+            ("intake: { timeout: soon }\n", 0, 0, ""),
+            ("listen: a\nlisten: b\n", 0, 0, ""),
+        ];
+        for (text, line, column, help) in cases {
+            let found = parse("runbookd.yaml", text).expect_err(text);
+            if line > 0 {
+                assert_eq!((found.line, found.column), (line, column), "{found}");
+                assert_eq!(found.help.as_deref(), Some(help));
+            }
+            assert!(found.line > 0 && !found.message.is_empty(), "{found:?}");
+        }
+        assert_eq!(parse("runbookd.yaml", "# nothing\n\n").expect("nothing"), Config::default());
+    }
+}

@@ -1,0 +1,147 @@
+//! Secrets: from a file or the environment, never printed.
+
+use crate::config::Config;
+use std::fmt;
+use std::path::Path;
+
+/// A value that must not appear in a log, a page, a message or the journal.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(Box<str>);
+
+impl Secret {
+    pub fn new(value: impl Into<Box<str>>) -> Self {
+        Secret(value.into())
+    }
+
+    /// The value, for the one place that sends or compares it.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("(secret)")
+    }
+}
+
+/// Where a secret can come from: its environment variable beats its file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Source {
+    /// What it is, for people.
+    pub what: &'static str,
+    pub variable: &'static str,
+    /// The key of the configuration that names its file.
+    pub key: &'static str,
+}
+
+pub const TOKEN: Source = Source { what: "the bearer token of the API", variable: "RUNBOOKD_TOKEN", key: "token_file" };
+pub const SLACK_TOKEN: Source =
+    Source { what: "Slack's bot token", variable: "RUNBOOKD_SLACK_TOKEN", key: "slack.token_file" };
+pub const SLACK_WEBHOOK: Source =
+    Source { what: "Slack's incoming webhook", variable: "RUNBOOKD_SLACK_WEBHOOK_URL", key: "slack.webhook_url_file" };
+pub const HEARTBEAT: Source =
+    Source { what: "the heartbeat's URL", variable: "RUNBOOKD_HEARTBEAT_URL", key: "heartbeat.url_file" };
+pub const ALERTMANAGER: Source = Source {
+    what: "the token for Alertmanager's API",
+    variable: "RUNBOOKD_ALERTMANAGER_TOKEN",
+    key: "alertmanager.token_file",
+};
+
+/// Every secret there is.
+pub const SOURCES: [Source; 5] = [TOKEN, SLACK_TOKEN, SLACK_WEBHOOK, HEARTBEAT, ALERTMANAGER];
+
+/// The secrets of one process, read once at start.
+#[derive(Clone, Debug, Default)]
+pub struct Secrets {
+    pub token: Option<Secret>,
+    pub slack_token: Option<Secret>,
+    pub slack_webhook_url: Option<Secret>,
+    pub heartbeat_url: Option<Secret>,
+    pub alertmanager_token: Option<Secret>,
+}
+
+impl Secrets {
+    /// Reads every secret that is set. `Err` says which could not be read and how to mend it.
+    pub fn load(config: &Config, env: &dyn Fn(&str) -> Option<String>) -> Result<Secrets, String> {
+        let read = |source: Source| read(source, source.file(config), env);
+        Ok(Secrets {
+            token: read(TOKEN)?,
+            slack_token: read(SLACK_TOKEN)?,
+            slack_webhook_url: read(SLACK_WEBHOOK)?,
+            heartbeat_url: read(HEARTBEAT)?,
+            alertmanager_token: read(ALERTMANAGER)?,
+        })
+    }
+}
+
+impl Source {
+    pub fn file(self, config: &Config) -> Option<&Path> {
+        match self.key {
+            "token_file" => config.token_file.as_deref(),
+            "slack.token_file" => config.slack.token_file.as_deref(),
+            "slack.webhook_url_file" => config.slack.webhook_url_file.as_deref(),
+            "heartbeat.url_file" => config.heartbeat.url_file.as_deref(),
+            _ => config.alertmanager.token_file.as_deref(),
+        }
+    }
+
+    /// Whether it is set and from where, without reading it: for `runbookd config`.
+    pub fn state(self, config: &Config, env: &dyn Fn(&str) -> Option<String>) -> String {
+        match (env(self.variable).filter(|value| !value.trim().is_empty()), self.file(config)) {
+            (Some(_), _) => "(set, from environment)".to_string(),
+            (None, Some(file)) => format!("(set, from file {})", file.display()),
+            (None, None) => "(not set)".to_string(),
+        }
+    }
+}
+
+fn read(source: Source, file: Option<&Path>, env: &dyn Fn(&str) -> Option<String>) -> Result<Option<Secret>, String> {
+    let Source { what, variable, key } = source;
+    if let Some(value) = env(variable) {
+        let value = value.trim();
+        if !value.is_empty() {
+            return Ok(Some(Secret::new(value)));
+        }
+    }
+    let Some(file) = file else { return Ok(None) };
+    let text = std::fs::read_to_string(file)
+        .map_err(|error| format!("{what} cannot be read from {} ({key}): {error}", file.display()))?;
+    match text.trim() {
+        "" => Err(format!("{} ({key}) is empty; it should hold {what}", file.display())),
+        value => Ok(Some(Secret::new(value))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_environment_beats_the_file_and_nothing_prints_it() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let file = dir.path().join("token");
+        std::fs::write(&file, "from-file\n").expect("written");
+        let config = Config { token_file: Some(file), ..Config::default() };
+        let none = |_: &str| None;
+        let some = |name: &str| (name == "RUNBOOKD_TOKEN").then(|| "from-env".to_string());
+        let token = |env: &dyn Fn(&str) -> Option<String>| {
+            Secrets::load(&config, env).expect("readable").token.expect("set").expose().to_string()
+        };
+        assert_eq!((token(&none).as_str(), token(&some).as_str()), ("from-file", "from-env"));
+        let shown = format!("{:?} {}", Secrets::load(&config, &some), TOKEN.state(&config, &some));
+        assert!(!shown.contains("from-env") && shown.contains("(set, from environment)"), "{shown}");
+    }
+
+    #[test]
+    fn a_missing_or_empty_file_is_an_error_that_names_the_key() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let empty = dir.path().join("empty");
+        std::fs::write(&empty, " \n").expect("written");
+        for file in [dir.path().join("missing"), empty] {
+            let config = Config { token_file: Some(file), ..Config::default() };
+            let error = Secrets::load(&config, &|_| None).expect_err("nothing there");
+            assert!(error.contains("(token_file)"), "{error}");
+        }
+    }
+}

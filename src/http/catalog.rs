@@ -1,0 +1,21 @@
+//! The rules and runbooks in force.
+
+use crate::http::problem::Problem;
+use crate::http::shared::Shared;
+use crate::http::view::{RuleView, RunbookView};
+use axum::Json;
+use axum::extract::State;
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+pub async fn rules(State(shared): State<Arc<Shared>>) -> Result<Json<Value>, Problem> {
+    let catalog = shared.need_live()?.catalog.load_full();
+    let rules: Vec<RuleView> = catalog.rules.iter().map(|rule| RuleView::from(&**rule)).collect();
+    Ok(Json(json!({ "rules": rules })))
+}
+
+pub async fn runbooks(State(shared): State<Arc<Shared>>) -> Result<Json<Value>, Problem> {
+    let catalog = shared.need_live()?.catalog.load_full();
+    let runbooks: Vec<RunbookView> = catalog.programs.values().map(|program| RunbookView::from(&**program)).collect();
+    Ok(Json(json!({ "runbooks": runbooks })))
+}

@@ -1,0 +1,64 @@
+//! `/healthz`, `/readyz` and `/metrics`: open to everybody who reaches the address, and without secrets.
+
+use crate::app::metrics::CONTENT_TYPE;
+use crate::http::shared::Shared;
+use crate::http::view::{Check, Readiness};
+use axum::Json;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse;
+use std::sync::Arc;
+
+pub async fn healthz() -> &'static str {
+    "ok\n"
+}
+
+/// 200 when alerts can be taken and acted on, 503 otherwise; the body says which check is red.
+pub async fn readyz(State(shared): State<Arc<Shared>>) -> impl IntoResponse {
+    let readiness = readiness(&shared).await;
+    shared.metrics.set_ready(readiness.ready);
+    let status = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, Json(readiness))
+}
+
+async fn readiness(shared: &Shared) -> Readiness {
+    let Some(live) = shared.live() else {
+        let why = shared.waiting_for().to_string();
+        let checks = ["journal_lock", "journal", "catalog", "cluster"].map(|name| Check {
+            name: name.to_string(),
+            ok: false,
+            detail: why.clone(),
+        });
+        return Readiness { ready: false, checks: checks.to_vec() };
+    };
+    let check = |name: &str, result: Result<String, String>| Check {
+        name: name.to_string(),
+        ok: result.is_ok(),
+        detail: result.unwrap_or_else(|why| why),
+    };
+    let catalog = live.catalog.load();
+    let checks = vec![
+        // The journal is opened under its lock: being live is having it.
+        check("journal_lock", Ok("held".into())),
+        check("journal", live.journal.health().map(|()| "writable".into()).map_err(|error| error.to_string())),
+        check("catalog", Ok(format!("{} rules, {} runbooks", catalog.rules.len(), catalog.programs.len()))),
+        check("cluster", shared.cluster_answers(&live).await.map(|()| "answers".into())),
+    ];
+    Readiness { ready: checks.iter().all(|check| check.ok), checks }
+}
+
+pub async fn metrics(State(shared): State<Arc<Shared>>) -> impl IntoResponse {
+    if let Some(live) = shared.live() {
+        let metrics = &shared.metrics;
+        metrics.set_journal_healthy(live.journal.health().is_ok());
+        if let Ok(depth) = live.journal.outbox_depth().await {
+            metrics.set_outbox_depth(depth);
+        }
+        let catalog = live.catalog.load();
+        metrics.set_catalog(catalog.rules.len(), catalog.programs.len());
+        if let Some(app) = &live.app {
+            metrics.set_paused(app.paused().is_some());
+        }
+    }
+    ([(header::CONTENT_TYPE, CONTENT_TYPE)], shared.metrics.render())
+}

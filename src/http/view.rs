@@ -1,0 +1,454 @@
+//! What the API shows, as structures of its own: the journal and the model may change without it. The command line reads the same ones.
+//!
+//! Fields are listed in `openapi.json`; a test compares the two. Values of environment variables are never shown: they may be secrets.
+
+use crate::model::alert::{Fingerprint, Level, Status};
+use crate::model::cluster;
+use crate::model::incident::{Incident, IncidentId, Reason, State, Transition};
+use crate::model::label::Labels;
+use crate::model::rule::Rule;
+use crate::model::run::{Handler, Run, RunId, RunState};
+use crate::model::step::{Outcome, Step, StepError};
+use crate::runbook::program::Program;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use std::collections::BTreeMap;
+
+/// One answer of many.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct IncidentPage {
+    pub incidents: Vec<IncidentView>,
+    /// The value of `before` for the next page; `None` on the last.
+    pub next: Option<IncidentId>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct IncidentView {
+    pub id: IncidentId,
+    pub state: State,
+    pub reason: Reason,
+    pub rule: Option<String>,
+    pub runbook: Option<String>,
+    pub key: String,
+    pub labels: Labels,
+    pub alerts: Vec<Fingerprint>,
+    pub runs: Vec<RunId>,
+    pub attempt: u32,
+    pub flaps: u32,
+    pub had_effect: bool,
+    pub escalated: bool,
+    pub acked_by: Option<String>,
+    pub opened_at: Timestamp,
+    pub since: Timestamp,
+    pub until: Option<Timestamp>,
+    pub closed_at: Option<Timestamp>,
+}
+
+impl From<Incident> for IncidentView {
+    fn from(incident: Incident) -> Self {
+        IncidentView {
+            id: incident.id,
+            state: incident.state,
+            reason: incident.reason,
+            rule: incident.rule,
+            runbook: incident.runbook,
+            key: incident.key,
+            labels: incident.labels,
+            alerts: incident.alerts,
+            runs: incident.runs,
+            attempt: incident.attempt,
+            flaps: incident.flaps,
+            had_effect: incident.had_effect,
+            escalated: incident.escalated,
+            acked_by: incident.acked_by,
+            opened_at: incident.opened_at,
+            since: incident.since,
+            until: incident.until,
+            closed_at: incident.closed_at,
+        }
+    }
+}
+
+/// One incident with everything that belongs to it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct IncidentDetail {
+    #[serde(flatten)]
+    pub incident: IncidentView,
+    pub transitions: Vec<TransitionView>,
+    /// Its runs, oldest first, without their steps.
+    pub run_summaries: Vec<RunView>,
+    /// What is known now of its alerts.
+    pub levels: Vec<LevelView>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TransitionView {
+    pub at: Timestamp,
+    pub from: Option<State>,
+    pub to: State,
+    pub reason: Reason,
+}
+
+impl From<Transition> for TransitionView {
+    fn from(Transition { incident: _, at, from, to, reason }: Transition) -> Self {
+        TransitionView { at, from, to, reason }
+    }
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct LevelView {
+    pub fingerprint: Fingerprint,
+    pub status: Status,
+    pub labels: Labels,
+    pub annotations: Labels,
+    pub starts_at: Timestamp,
+    pub ends_at: Option<Timestamp>,
+    pub generator_url: String,
+    pub group_key: String,
+    pub last_seen: Timestamp,
+    pub unconfirmed: bool,
+    pub suppressed: bool,
+}
+
+impl From<Level> for LevelView {
+    fn from(level: Level) -> Self {
+        let alert = level.alert;
+        LevelView {
+            fingerprint: alert.fingerprint,
+            status: alert.status,
+            labels: alert.labels,
+            annotations: alert.annotations,
+            starts_at: alert.starts_at,
+            ends_at: alert.ends_at,
+            generator_url: alert.generator_url.into(),
+            group_key: level.group.key.to_string(),
+            last_seen: level.last_seen,
+            unconfirmed: level.unconfirmed,
+            suppressed: level.suppressed,
+        }
+    }
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RunPage {
+    pub runs: Vec<RunView>,
+    /// The value of `before` for the next page; `None` on the last.
+    pub next: Option<RunId>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RunView {
+    pub id: RunId,
+    pub incident: IncidentId,
+    pub rule: String,
+    pub runbook: String,
+    pub program: String,
+    pub handler: Handler,
+    pub attempt: u32,
+    pub state: RunState,
+    pub reason: Option<Reason>,
+    pub resumes: u32,
+    pub wake_at: Option<Timestamp>,
+    pub started_at: Timestamp,
+    pub finished_at: Option<Timestamp>,
+}
+
+impl From<&Run> for RunView {
+    fn from(run: &Run) -> Self {
+        RunView {
+            id: run.id,
+            incident: run.incident,
+            rule: run.rule.clone(),
+            runbook: run.runbook.clone(),
+            program: run.program.0.to_string(),
+            handler: run.handler,
+            attempt: run.attempt,
+            state: run.state,
+            reason: run.reason.clone(),
+            resumes: run.resumes,
+            wake_at: run.wake_at,
+            started_at: run.started_at,
+            finished_at: run.finished_at,
+        }
+    }
+}
+
+/// One run with what it was given and what it did.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RunDetail {
+    #[serde(flatten)]
+    pub run: RunView,
+    pub alert: Value,
+    pub params: Value,
+    pub log: Vec<String>,
+    pub steps: Vec<StepView>,
+}
+
+impl RunDetail {
+    pub fn new(run: &Run, steps: Vec<Step>) -> Self {
+        RunDetail {
+            run: run.into(),
+            alert: run.input.alert.clone(),
+            params: run.input.params.clone(),
+            log: run.log.clone(),
+            steps: steps.into_iter().map(StepView::from).collect(),
+        }
+    }
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct StepView {
+    pub seq: u32,
+    pub primitive: String,
+    pub args: Vec<Value>,
+    pub intent: Option<IntentView>,
+    pub before: Option<Value>,
+    pub outcome: Outcome,
+    pub value: Option<Value>,
+    pub error: Option<StepError>,
+    pub started_at: Timestamp,
+    pub finished_at: Option<Timestamp>,
+}
+
+/// An intent as a sentence and as a structure.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct IntentView {
+    pub text: String,
+    /// `services`, `reload`, `message` or `until`.
+    #[serde(flatten)]
+    pub what: Map<String, Value>,
+}
+
+impl From<Step> for StepView {
+    fn from(step: Step) -> Self {
+        let intent = step.intent.map(|intent| {
+            let what = match serde_json::to_value(&intent) {
+                Ok(Value::Object(fields)) => fields,
+                _ => Map::new(),
+            };
+            let mut what = Value::Object(what);
+            hide_env(&mut what);
+            let Value::Object(what) = what else { unreachable!("hiding values keeps the object") };
+            IntentView { text: intent.to_string(), what }
+        });
+        let hidden = |mut value: Value| {
+            hide_env(&mut value);
+            value
+        };
+        StepView {
+            seq: step.seq,
+            primitive: step.primitive.into_owned(),
+            args: step.args.into_iter().map(hidden).collect(),
+            intent,
+            before: step.before.map(hidden),
+            outcome: step.outcome,
+            value: step.value.map(hidden),
+            error: step.error,
+            started_at: step.started_at,
+            finished_at: step.finished_at,
+        }
+    }
+}
+
+/// What stands for the value of an environment variable of a service.
+pub const HIDDEN: &str = "(hidden)";
+
+/// Replaces every value below a key `env`, however deep: names say enough.
+fn hide_env(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            for (name, field) in fields {
+                match field {
+                    Value::Object(env) if name == "env" => {
+                        env.values_mut().filter(|value| !value.is_null()).for_each(|value| *value = HIDDEN.into());
+                    }
+                    Value::Array(env) if name == "env" => env.iter_mut().for_each(|value| {
+                        let name = value.as_str().and_then(|pair| pair.split('=').next()).unwrap_or_default();
+                        *value = format!("{name}={HIDDEN}").into();
+                    }),
+                    other => hide_env(other),
+                }
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(hide_env),
+        _ => {}
+    }
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RuleView {
+    pub name: String,
+    pub place: String,
+    /// As written in Alertmanager's syntax.
+    #[serde(rename = "match")]
+    pub matchers: Vec<String>,
+    pub by: Vec<String>,
+    pub runbook: Option<String>,
+    pub params: BTreeMap<String, Value>,
+    /// `scale: {{ service }}`.
+    pub allow: Vec<String>,
+    pub cooldown: Option<String>,
+    pub budget: Option<String>,
+    pub hold_at_most: String,
+    pub replicas: Option<(u64, u64)>,
+    pub attempts: u32,
+    pub retry_after: String,
+    pub resolved_within: String,
+    pub channel: Option<String>,
+    pub severity: Option<String>,
+    #[serde(rename = "continue")]
+    pub goes_on: bool,
+}
+
+impl From<&Rule> for RuleView {
+    fn from(rule: &Rule) -> Self {
+        RuleView {
+            name: rule.name.clone(),
+            place: rule.place.clone(),
+            matchers: rule.matchers.iter().map(ToString::to_string).collect(),
+            by: rule.by.clone(),
+            runbook: rule.runbook.clone(),
+            params: rule.params.clone(),
+            allow: rule.allow.iter().map(|grant| format!("{}: {}", grant.primitive, grant.target.source)).collect(),
+            cooldown: rule.cooldown.map(|time| time.to_string()),
+            budget: rule.budget.map(|budget| budget.to_string()),
+            hold_at_most: rule.hold_at_most.to_string(),
+            replicas: rule.replicas,
+            attempts: rule.attempts,
+            retry_after: rule.retry_after.to_string(),
+            resolved_within: rule.resolved_within.to_string(),
+            channel: rule.channel.clone(),
+            severity: rule.severity.clone(),
+            goes_on: rule.goes_on,
+        }
+    }
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RunbookView {
+    pub name: String,
+    /// Content hash of its source and of what it imports.
+    pub program: String,
+    pub doc: String,
+    pub defaults: BTreeMap<String, Value>,
+    pub handlers: Vec<Handler>,
+}
+
+impl From<&Program> for RunbookView {
+    fn from(program: &Program) -> Self {
+        RunbookView {
+            name: program.name.clone(),
+            program: program.hash.0.to_string(),
+            doc: program.doc.clone(),
+            defaults: program.defaults.clone(),
+            handlers: program.handlers.clone(),
+        }
+    }
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ServiceView {
+    pub id: String,
+    pub name: String,
+    pub version: u64,
+    pub image: String,
+    pub mode: cluster::Mode,
+    pub replicas: u64,
+    pub running: u64,
+    pub labels: Labels,
+    pub container_labels: Labels,
+    /// Names only.
+    pub env: Vec<String>,
+    pub limits: cluster::Limits,
+    pub update: cluster::UpdateState,
+    pub update_message: String,
+}
+
+impl From<cluster::Service> for ServiceView {
+    fn from(service: cluster::Service) -> Self {
+        ServiceView {
+            id: service.id,
+            name: service.name,
+            version: service.version,
+            image: service.image,
+            mode: service.mode,
+            replicas: service.replicas,
+            running: service.running,
+            labels: service.labels,
+            container_labels: service.container_labels,
+            env: service.env.into_keys().collect(),
+            limits: service.limits,
+            update: service.update,
+            update_message: service.update_message,
+        }
+    }
+}
+
+/// Is the kill switch pulled, and by whom?
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PauseView {
+    pub paused: bool,
+    pub by: Option<String>,
+    pub reason: Option<String>,
+    pub at: Option<Timestamp>,
+}
+
+impl From<Option<crate::app::Paused>> for PauseView {
+    fn from(paused: Option<crate::app::Paused>) -> Self {
+        match paused {
+            None => PauseView { paused: false, by: None, reason: None, at: None },
+            Some(paused) => {
+                PauseView { paused: true, by: Some(paused.by), reason: Some(paused.reason), at: Some(paused.at) }
+            }
+        }
+    }
+}
+
+/// A person's command: who, and why.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Command {
+    pub by: String,
+    #[serde(default)]
+    pub reason: String,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Readiness {
+    pub ready: bool,
+    pub checks: Vec<Check>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Check {
+    pub name: String,
+    pub ok: bool,
+    pub detail: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn values_of_environment_variables_are_hidden_wherever_they_stand() {
+        let mut value = json!([
+            "web",
+            { "image": "shop/web:2", "env": { "DB": "postgres://u:secret@db", "GONE": null } },
+            { "services": [{ "change": { "update": { "to": { "env": { "KEY": "secret" } } } } }] },
+            { "env": ["KEY=secret", "PLAIN"] },
+        ]);
+        hide_env(&mut value);
+        assert_eq!(
+            value,
+            json!([
+                "web",
+                { "image": "shop/web:2", "env": { "DB": HIDDEN, "GONE": null } },
+                { "services": [{ "change": { "update": { "to": { "env": { "KEY": HIDDEN } } } } }] },
+                { "env": ["KEY=(hidden)", "PLAIN=(hidden)"] },
+            ])
+        );
+    }
+}
