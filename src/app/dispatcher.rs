@@ -23,17 +23,55 @@ const HOUSEKEEPING: Duration = Duration::from_secs(30);
 pub enum Input {
     Ended(Ended),
     /// `notify` in a run: step and message in one transaction.
-    Notify { run: Box<Run>, step: Box<Step>, text: String, done: oneshot::Sender<()> },
-    MayGoOn { run: Box<Run>, answer: oneshot::Sender<Result<(), Reason>> },
-    Lock { run: Box<Run>, targets: Vec<String>, answer: oneshot::Sender<Result<(), Reason>> },
-    Fires { run: Box<Run>, answer: oneshot::Sender<bool> },
-    Ack { id: IncidentId, by: String, answer: oneshot::Sender<Result<Incident, CommandError>> },
-    Close { id: IncidentId, by: String, reason: String, answer: oneshot::Sender<Result<Incident, CommandError>> },
-    Pause { by: String, reason: String, answer: oneshot::Sender<Paused> },
-    Resume { by: String, answer: oneshot::Sender<Result<(), CommandError>> },
+    Notify {
+        run: Box<Run>,
+        step: Box<Step>,
+        text: String,
+        done: oneshot::Sender<()>,
+    },
+    MayGoOn {
+        run: Box<Run>,
+        answer: oneshot::Sender<Result<(), Reason>>,
+    },
+    Lock {
+        run: Box<Run>,
+        targets: Vec<String>,
+        answer: oneshot::Sender<Result<(), Reason>>,
+    },
+    Fires {
+        run: Box<Run>,
+        answer: oneshot::Sender<bool>,
+    },
+    Ack {
+        id: IncidentId,
+        by: String,
+        answer: oneshot::Sender<Result<Incident, CommandError>>,
+    },
+    Close {
+        id: IncidentId,
+        by: String,
+        reason: String,
+        answer: oneshot::Sender<Result<Incident, CommandError>>,
+    },
+    Pause {
+        by: String,
+        reason: String,
+        answer: oneshot::Sender<Paused>,
+    },
+    Resume {
+        by: String,
+        answer: oneshot::Sender<Result<(), CommandError>>,
+    },
     CatalogSwapped,
-    Reconciled { asked: Timestamp, known: Result<Vec<KnownAlert>, PortError> },
-    TellOperators { key: String, title: String, text: String },
+    Reconciled {
+        asked: Timestamp,
+        known: Result<Vec<KnownAlert>, PortError>,
+    },
+    TellOperators {
+        key: String,
+        title: String,
+        text: String,
+    },
     Stop,
 }
 
@@ -46,6 +84,8 @@ pub struct Dispatcher {
     /// Wakes the reconciler before its time.
     pub reconcile: Arc<tokio::sync::Notify>,
     pub paused: watch::Sender<Option<Paused>>,
+    /// Answers to commands, given when what they decided has been staged.
+    pub answers: Vec<Box<dyn FnOnce() + Send>>,
 }
 
 impl Dispatcher {
@@ -56,7 +96,8 @@ impl Dispatcher {
         housekeeping.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         self.flush();
         loop {
-            let more = self.take_posts(*intakes.borrow_and_update()).await;
+            let committed = *intakes.borrow_and_update();
+            let more = self.take_posts(committed).await;
             let timer = self.board.next_timer();
             let clock = self.parts.clock;
             let due = async move {
@@ -145,22 +186,30 @@ impl Dispatcher {
             Input::Ended(ended) => board.run_ended(ended, now),
             Input::Notify { run, step, text, done } => {
                 board.notify(&run, *step, &text, now);
-                let _ = done.send(());
+                self.answers.push(Box::new(move || {
+                    let _ = done.send(());
+                }));
             }
             Input::MayGoOn { run, answer } => drop(answer.send(board.may_go_on(&run))),
             Input::Lock { run, targets, answer } => drop(answer.send(board.lock_more(&run, &targets))),
             Input::Fires { run, answer } => drop(answer.send(board.run_fires(&run))),
-            Input::Ack { id, by, answer } => drop(answer.send(board.ack(id, &by, now))),
-            Input::Close { id, by, reason, answer } => drop(answer.send(board.close_by_hand(id, &by, &reason, now))),
+            Input::Ack { id, by, answer } => {
+                let said = board.ack(id, &by, now);
+                self.answers.push(Box::new(move || drop(answer.send(said))));
+            }
+            Input::Close { id, by, reason, answer } => {
+                let said = board.close_by_hand(id, &by, &reason, now);
+                self.answers.push(Box::new(move || drop(answer.send(said))));
+            }
             Input::Pause { by, reason, answer } => {
                 let paused = board.pause(&by, &reason, now);
                 self.paused.send_replace(Some(paused.clone()));
-                drop(answer.send(paused));
+                self.answers.push(Box::new(move || drop(answer.send(paused))));
             }
             Input::Resume { by, answer } => {
                 let resumed = board.resume(&by, now);
                 self.paused.send_replace(board.paused().cloned());
-                drop(answer.send(resumed));
+                self.answers.push(Box::new(move || drop(answer.send(resumed))));
             }
             Input::CatalogSwapped => board.catalog_swapped(self.parts.catalog.load_full(), now),
             Input::Reconciled { asked, known: Ok(known) } => board.reconciled(asked, &known, now),
@@ -183,6 +232,9 @@ impl Dispatcher {
         let Out { writes, starts, wakes, stops, messages, reconcile } = self.board.take_out();
         if !writes.is_empty() {
             self.parts.journal.stage(writes);
+        }
+        for answer in self.answers.drain(..) {
+            answer();
         }
         for start in starts {
             self.executor.start(start);

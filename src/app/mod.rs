@@ -26,7 +26,7 @@ use outbox::{Delivery, Outbox, OutboxParts};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 /// How far back the journal is read at start for cooldowns and budgets, whose windows are shorter.
@@ -53,7 +53,7 @@ pub struct Parts {
 pub struct App {
     pub parts: Arc<Parts>,
     inbox: mpsc::UnboundedSender<Input>,
-    paused: watch::Receiver<Option<Paused>>,
+    paused: tokio::sync::watch::Receiver<Option<Paused>>,
     outbox: Arc<Outbox>,
     executor: Arc<Executor>,
     tasks: Arc<Mutex<Vec<JoinHandle<()>>>>,
@@ -95,7 +95,7 @@ impl App {
         catch_up(&parts, &mut board).await;
 
         let (inbox, inputs) = mpsc::unbounded_channel();
-        let (paused_tx, paused) = watch::channel(board.paused().cloned());
+        let (paused_tx, paused) = tokio::sync::watch::channel(board.paused().cloned());
         let executor = Executor::new(parts.clone(), inbox.clone(), paused.clone());
         let outbox = Arc::new(outbox::spawn(outbox_parts(&parts, left_behind)));
         let reconcile = Arc::new(Notify::new());
@@ -112,6 +112,7 @@ impl App {
             outbox: outbox.clone(),
             reconcile,
             paused: paused_tx,
+            answers: Vec::new(),
         };
         let dispatcher = tokio::spawn(dispatcher.run());
         Ok(App {
@@ -169,8 +170,7 @@ impl App {
         let (answer, told) = oneshot::channel();
         self.inbox.send(input(answer)).map_err(|_| CommandError::Stopping)?;
         let said = told.await.map_err(|_| CommandError::Stopping)?;
-        // The dispatcher stages after it has answered: only what it stages is to be waited for.
-        tokio::task::yield_now().await;
+        // The dispatcher answers when it has staged: durable is what remains.
         self.parts.journal.commit().await.map_err(|error| CommandError::Conflict(error.to_string()))?;
         Ok(said)
     }
@@ -240,7 +240,13 @@ fn outbox_parts(parts: &Arc<Parts>, left_behind: u64) -> OutboxParts {
         fallback: parts.fallback.clone(),
         clock: parts.clock,
         left_behind,
-        observe: Box::new(move |delivery: Delivery| metrics.message(delivery.name())),
+        observe: Box::new(move |delivery| {
+            metrics.message(match delivery {
+                Delivery::Sent => "sent",
+                Delivery::Failed(_) => "retried",
+                Delivery::Unsendable(_) => "unsendable",
+            });
+        }),
     }
 }
 

@@ -6,6 +6,6 @@ pub mod level;
 pub mod lifecycle;
 pub mod settle;
 
+pub mod route;
 #[cfg(test)]
 pub(crate) mod testing;
-pub mod route;

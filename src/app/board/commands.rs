@@ -14,9 +14,12 @@ impl Board {
     pub fn ack(&mut self, id: IncidentId, by: &str, now: Timestamp) -> Result<Incident, CommandError> {
         let incident = self.incidents.get(&id).ok_or(CommandError::NotFound(id))?;
         match incident.state {
-            State::Resolved => return Err(CommandError::Conflict(format!("{id} is resolved: there is nothing to acknowledge"))),
+            State::Resolved => {
+                return Err(CommandError::Conflict(format!("{id} is resolved: there is nothing to acknowledge")));
+            }
             State::Open | State::Running => {
-                let text = format!("{id} is {}: its runbook is at work, wait for its end or pause runbookd", incident.state);
+                let text =
+                    format!("{id} is {}: its runbook is at work, wait for its end or pause runbookd", incident.state);
                 return Err(CommandError::Conflict(text));
             }
             _ => {}
@@ -32,7 +35,13 @@ impl Board {
     }
 
     /// A person says that it is over.
-    pub fn close_by_hand(&mut self, id: IncidentId, by: &str, why: &str, now: Timestamp) -> Result<Incident, CommandError> {
+    pub fn close_by_hand(
+        &mut self,
+        id: IncidentId,
+        by: &str,
+        why: &str,
+        now: Timestamp,
+    ) -> Result<Incident, CommandError> {
         let incident = self.incidents.get(&id).ok_or(CommandError::NotFound(id))?;
         if incident.state == State::Resolved {
             return Err(CommandError::Conflict(format!("{id} is resolved already")));

@@ -25,7 +25,8 @@ impl Board {
     /// One journalled post. `group` is what its body says.
     pub fn intake(&mut self, id: u64, group: &Group, now: Timestamp) {
         let told = GroupRef { key: group.key.as_str().into(), external_url: group.external_url.as_str().into() };
-        let told = self.groups.get_key_value(&told.key).map_or(told.clone(), |(key, _)| GroupRef { key: key.clone(), ..told });
+        let told =
+            self.groups.get_key_value(&told.key).map_or(told.clone(), |(key, _)| GroupRef { key: key.clone(), ..told });
         for alert in &group.alerts {
             self.observe(alert, &told, now);
         }
@@ -38,14 +39,17 @@ impl Board {
         for malformed in &group.malformed {
             self.metrics.alert("malformed");
             let key = format!("{} (unreadable alert)", group.key);
-            let text = format!("alert {} of the post cannot be read: {}; it begins {}", malformed.index, malformed.why, malformed.excerpt);
+            let text = format!(
+                "alert {} of the post cannot be read: {}; it begins {}",
+                malformed.index, malformed.why, malformed.excerpt
+            );
             self.without_alert(&key, &group.common_labels, Reason::new("malformed_alert", text), now);
         }
-        self.handled(id);
+        self.mark_handled(id);
     }
 
     /// A post that is reflected in what was written so far.
-    fn handled(&mut self, id: u64) {
+    fn mark_handled(&mut self, id: u64) {
         self.handled = id;
         self.out.writes.push(Write::Handled(id));
     }
@@ -53,7 +57,7 @@ impl Board {
     /// A post whose body cannot be read again: only a journal damaged by hand brings this.
     pub fn unreadable(&mut self, id: u64, why: &str, now: Timestamp) {
         self.tell_operators("unreadable", "A journalled post cannot be read", why, now);
-        self.handled(id);
+        self.mark_handled(id);
     }
 
     fn observe(&mut self, alert: &Alert, group: &GroupRef, now: Timestamp) {
@@ -90,7 +94,9 @@ impl Board {
         }
         match change {
             Change::Fired => self.fired(fingerprint, now),
-            Change::Resolved => self.resolved(fingerprint, Reason::new("resolved", "Alertmanager says that it is resolved"), now),
+            Change::Resolved => {
+                self.resolved(fingerprint, Reason::new("resolved", "Alertmanager says that it is resolved"), now)
+            }
             Change::Doubtful => {
                 if let Some(at) = self.levels.get(&fingerprint).and_then(|known| known.level.refire_at) {
                     self.doubts.insert((at, fingerprint));
@@ -126,7 +132,8 @@ impl Board {
     fn fired(&mut self, fingerprint: Fingerprint, now: Timestamp) {
         self.keep_level(fingerprint);
         let Some(known) = self.levels.get(&fingerprint) else { return };
-        let open = known.incidents.iter().any(|id| self.incidents.get(id).is_some_and(|it| it.state != State::Resolved));
+        let open =
+            known.incidents.iter().any(|id| self.incidents.get(id).is_some_and(|it| it.state != State::Resolved));
         if !open {
             self.route(fingerprint, now);
         }
@@ -141,8 +148,12 @@ impl Board {
             self.join_or_open(None, &group, Ok(()), fingerprint, now);
         }
         for found in routed.matched {
-            self.metrics.route(if found.told.is_ok() { "matched" } else { "label_missing" });
-            self.join_or_open(Some(&found.rule), &found.key, found.told, fingerprint, now);
+            self.metrics.route(if found.key.is_ok() { "matched" } else { "label_missing" });
+            let (key, told) = match found.key {
+                Ok(key) => (key, Ok(())),
+                Err(reason) => (fingerprint.to_string(), Err(reason)),
+            };
+            self.join_or_open(Some(&found.rule), &key, told, fingerprint, now);
         }
     }
 
@@ -154,8 +165,8 @@ impl Board {
             if self.firing(incident).any() {
                 continue;
             }
-            if let Some(live) = self.live.get(&id) {
-                self.out.wakes.push(live.run);
+            if let Some(run) = self.live.get(&id) {
+                self.out.wakes.push(*run);
             }
             if incident.state != State::Resolved {
                 self.step(id, Event::Resolved, reason.clone(), now);
@@ -202,8 +213,10 @@ impl Board {
             self.groups.get(&cut.group.key).map(|all| all.iter().copied().collect()).unwrap_or_default();
         let text = format!("Alertmanager cut {} alerts off the group (max_alerts), and {why}", cut.truncated);
         let key = format!("{} (cut off)", cut.group.key);
-        let mut sorted: Vec<Fingerprint> =
-            fingerprints.into_iter().filter(|one| self.levels.get(one).is_some_and(|known| known.level.firing())).collect();
+        let mut sorted: Vec<Fingerprint> = fingerprints
+            .into_iter()
+            .filter(|one| self.levels.get(one).is_some_and(|known| known.level.firing()))
+            .collect();
         sorted.sort();
         for fingerprint in sorted {
             self.join_or_open(None, &key, Err(Reason::new("alerts_cut_off", text.clone())), fingerprint, now);
@@ -248,7 +261,13 @@ impl Board {
         }
     }
 
-    fn reconcile_one(&mut self, fingerprint: Fingerprint, found: Option<&KnownAlert>, asked: Timestamp, now: Timestamp) {
+    fn reconcile_one(
+        &mut self,
+        fingerprint: Fingerprint,
+        found: Option<&KnownAlert>,
+        asked: Timestamp,
+        now: Timestamp,
+    ) {
         let Some(known) = self.levels.get_mut(&fingerprint) else { return };
         match found {
             Some(found) => {
@@ -319,7 +338,12 @@ impl Board {
         let mut unmatched: Vec<IncidentId> = self
             .incidents
             .values()
-            .filter(|it| it.rule.is_none() && it.state == State::Escalated && it.reason.code == "no_rule" && it.acked_by.is_none())
+            .filter(|it| {
+                it.rule.is_none()
+                    && it.state == State::Escalated
+                    && it.reason.code == "no_rule"
+                    && it.acked_by.is_none()
+            })
             .map(|it| it.id)
             .collect();
         unmatched.sort();

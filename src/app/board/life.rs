@@ -92,8 +92,8 @@ impl Board {
 
     /// It fires again within the flap window.
     fn refire(&mut self, id: IncidentId, now: Timestamp) {
-        if let Some(live) = self.live.get(&id) {
-            self.out.stops.push(live.run);
+        if let Some(run) = self.live.get(&id) {
+            self.out.stops.push(*run);
         }
         let limit = self.config.incidents.flaps;
         let mut flaps = 0;
@@ -134,12 +134,14 @@ impl Board {
             let reason = Reason::new("no_runbook", format!("rule {} routes it to people", rule.name));
             return self.step(id, Event::HandedOver, reason, now);
         }
-        if let Some(live) = self.live.get(&id) {
-            let text = format!("its run {} is still ending", live.run);
+        if let Some(run) = self.live.get(&id) {
+            let text = format!("its run {run} is still ending");
             let hold = Verdict::Hold { until: None, page: Page::Later, reason: Reason::new("lock", text) };
             return self.hold_or_start(id, &rule, ("lock", hold), Vec::new(), now);
         }
         let targets = Self::literal_targets(&rule, incident);
+        let attempts_in_window = self.attempts_in_window(&rule, now);
+        let Some(incident) = self.incidents.get(&id) else { return };
         let paused = self.paused.as_ref().map(|paused| format!("by {}: {}", paused.by, paused.reason));
         let key = Self::key_of(incident);
         let situation = Situation {
@@ -148,7 +150,7 @@ impl Board {
             firing: self.firing(incident),
             attempt: incident.attempt,
             last_effect: self.effects.get(&key).map(|(at, what)| (*at, what.as_str())),
-            attempts_in_window: self.attempts_in_window(&rule, now),
+            attempts_in_window,
             locked: self.locks.taken(id, &targets),
         };
         let verdict = guard::before_run(&rule, &situation);
@@ -175,17 +177,32 @@ impl Board {
                 self.step(id, Event::Allowed, Reason::new("allowed", text), now);
             }
             Verdict::Deny(reason) => self.step(id, Event::Denied, reason, now),
-            Verdict::Resolved => self.step(id, Event::Resolved, Reason::new("resolved", "nothing of it fires any more"), now),
+            Verdict::Resolved => {
+                self.step(id, Event::Resolved, Reason::new("resolved", "nothing of it fires any more"), now)
+            }
             Verdict::Hold { until, page, reason } => self.hold(id, rule, until, page, reason, now),
         }
     }
 
-    fn hold(&mut self, id: IncidentId, rule: &Rule, until: Option<Timestamp>, page: Page, reason: Reason, now: Timestamp) {
+    fn hold(
+        &mut self,
+        id: IncidentId,
+        rule: &Rule,
+        until: Option<Timestamp>,
+        page: Page,
+        reason: Reason,
+        now: Timestamp,
+    ) {
         let Some(incident) = self.incidents.get(&id) else { return };
         let since = incident.held_since.unwrap_or(now);
         let too_long = since + rule.hold_at_most.signed();
         if page == Page::Later && too_long <= now {
-            let text = format!("held for {}, longer than {} at most; {}", Duration::between(since, now), rule.hold_at_most, reason.text);
+            let text = format!(
+                "held for {}, longer than {} at most; {}",
+                Duration::between(since, now),
+                rule.hold_at_most,
+                reason.text
+            );
             return self.step(id, Event::WaitedTooLong, Reason { text, ..reason }, now);
         }
         let until = match page {
@@ -353,7 +370,12 @@ impl Board {
     }
 
     /// Sends a message about an incident, with the facts it needs.
-    pub(super) fn report(&mut self, id: IncidentId, now: Timestamp, make: impl FnOnce(&report::Facts) -> crate::model::message::Message) {
+    pub(super) fn report(
+        &mut self,
+        id: IncidentId,
+        now: Timestamp,
+        make: impl FnOnce(&report::Facts) -> crate::model::message::Message,
+    ) {
         self.report_with(id, &[], now, make);
     }
 

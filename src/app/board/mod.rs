@@ -20,7 +20,7 @@ use crate::model::duration::Duration;
 use crate::model::incident::{Incident, IncidentId, Reason, State, Transition};
 use crate::model::message::Message;
 use crate::model::rule::Rule;
-use crate::model::run::{Handler, ProgramHash, Run, RunId};
+use crate::model::run::{ProgramHash, Run, RunId};
 use crate::ports::Write;
 use crate::runbook::catalog::Catalog;
 use jiff::Timestamp;
@@ -55,7 +55,7 @@ pub struct Board {
     doubts: BTreeSet<(Timestamp, Fingerprint)>,
     locks: Locks,
     /// Runs that have not ended, by their incident.
-    live: HashMap<IncidentId, Live>,
+    live: HashMap<IncidentId, RunId>,
     /// When attempts of rules with a budget were made.
     budgets: HashMap<String, VecDeque<Timestamp>>,
     /// The last effect of each (rule, key) with a cooldown.
@@ -82,12 +82,6 @@ struct Known {
     incidents: Vec<IncidentId>,
     /// `last_seen` as the journal has it.
     seen_in_journal: Timestamp,
-}
-
-#[derive(Clone, Copy)]
-struct Live {
-    run: RunId,
-    handler: Handler,
 }
 
 /// What the board wants done, in this order: stage the writes, then the rest.

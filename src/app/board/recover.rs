@@ -1,6 +1,6 @@
 //! The board after a restart: what the journal holds, and which runs go on.
 
-use super::{Board, Known, Live, Start, commands::PAUSED};
+use super::{Board, Known, Start, commands::PAUSED};
 use crate::engine::lifecycle::Event;
 use crate::model::duration::Duration;
 use crate::model::incident::{IncidentId, Reason, State};
@@ -87,17 +87,20 @@ impl Board {
             }
             let Some(incident) = self.incidents.get(&run.incident) else { continue };
             let locked = rule.map(|rule| Self::literal_targets(&rule, incident)).unwrap_or_default();
-            let free: Vec<String> =
-                locked.into_iter().filter(|one| self.locks.taken(run.incident, std::slice::from_ref(one)).is_none()).collect();
+            let free: Vec<String> = locked
+                .into_iter()
+                .filter(|one| self.locks.taken(run.incident, std::slice::from_ref(one)).is_none())
+                .collect();
             self.locks.take(run.incident, &free);
-            self.live.insert(run.incident, Live { run: run.id, handler: run.handler });
+            self.live.insert(run.incident, run.id);
             self.out.starts.push(Start { run, resumed: true, locked: free });
         }
     }
 
     /// What a restart must put right: locks of verifying incidents, deadlines that passed meanwhile, incidents left between two states.
     fn mend(&mut self, now: Timestamp) {
-        let states: HashMap<IncidentId, State> = self.incidents.iter().map(|(id, incident)| (*id, incident.state)).collect();
+        let states: HashMap<IncidentId, State> =
+            self.incidents.iter().map(|(id, incident)| (*id, incident.state)).collect();
         let mut ids: Vec<IncidentId> = states.keys().copied().collect();
         ids.sort();
         for id in ids {
@@ -108,7 +111,9 @@ impl Board {
                     self.step(id, Event::HandedOver, reason, now);
                 }
                 // What they waited for (a lock, a release) may have come while nobody was there.
-                State::Open | State::Held if self.incidents[&id].reason.code != "retry" => self.edit(id, |incident| incident.until = Some(now)),
+                State::Open | State::Held if self.incidents[&id].reason.code != "retry" => {
+                    self.edit(id, |incident| incident.until = Some(now))
+                }
                 _ => {}
             }
         }

@@ -1,6 +1,6 @@
 //! Runs on the board: starting them, what they ask, and what their end brings.
 
-use super::{Board, Live, Start};
+use super::{Board, Start};
 use crate::app::report;
 use crate::engine::lifecycle::Event;
 use crate::model::alert::Level;
@@ -75,7 +75,8 @@ impl Board {
         let name = rule.runbook.clone().unwrap_or_default();
         let Some(program) = self.catalog.programs.get(&name).cloned() else {
             // Loading refuses such a rule; a person hears of it all the same.
-            let reason = Reason::new("no_runbook", format!("rule {} names the runbook {name}, which is not there", rule.name));
+            let reason =
+                Reason::new("no_runbook", format!("rule {} names the runbook {name}, which is not there", rule.name));
             return self.step(id, Event::HandedOver, reason, now);
         };
         if self.programs.insert(program.hash.clone()) {
@@ -104,7 +105,7 @@ impl Board {
             started_at: now,
             finished_at: None,
         };
-        self.live.insert(id, Live { run: run.id, handler });
+        self.live.insert(id, run.id);
         self.edit(id, |incident| incident.runs.push(run.id));
         self.out.writes.push(Write::Run(Box::new(run.clone())));
         self.out.starts.push(Start { run, resumed: false, locked });
@@ -171,13 +172,24 @@ impl Board {
         }
     }
 
-    fn attempt_ended(&mut self, id: IncidentId, state: RunState, reason: Option<Reason>, effects: &[String], now: Timestamp) {
+    fn attempt_ended(
+        &mut self,
+        id: IncidentId,
+        state: RunState,
+        reason: Option<Reason>,
+        effects: &[String],
+        now: Timestamp,
+    ) {
         let Some(incident) = self.incidents.get(&id) else { return };
         let firing = self.firing(incident).any();
         let reason = reason.unwrap_or_else(|| Reason::new("done", "the run is done"));
         match state {
             RunState::Done => {
-                let text = if firing { "the run is done; does the alert go away?" } else { "the run is done and nothing fires any more" };
+                let text = if firing {
+                    "the run is done; does the alert go away?"
+                } else {
+                    "the run is done and nothing fires any more"
+                };
                 self.step(id, Event::RunDone { firing }, Reason::new("done", text), now);
             }
             // Nothing was changed: as if it had never begun.
@@ -221,7 +233,8 @@ impl Board {
         match incident.state {
             State::Resolved if failed => {
                 let why = reason.map_or_else(String::new, |reason| reason.text);
-                let reason = Reason::new("give_back_failed", format!("the alert is resolved, but on_resolved failed: {why}"));
+                let reason =
+                    Reason::new("give_back_failed", format!("the alert is resolved, but on_resolved failed: {why}"));
                 self.step(id, Event::HandedOver, reason, now);
             }
             State::Resolved => {
@@ -258,7 +271,9 @@ impl Board {
                 self.locks.take(run.incident, targets);
                 Ok(())
             }
-            Some((target, holder)) => Err(Reason::new("lock", format!("{target} is being worked on by incident {holder}"))),
+            Some((target, holder)) => {
+                Err(Reason::new("lock", format!("{target} is being worked on by incident {holder}")))
+            }
         }
     }
 
@@ -270,7 +285,7 @@ impl Board {
     /// `notify`: the step and its message are one transaction.
     pub fn notify(&mut self, run: &Run, step: Step, text: &str, now: Timestamp) {
         self.out.writes.push(Write::Step(Box::new(step)));
-        self.report(run.incident, now, |facts| report::notice(facts, text));
+        self.report(run.incident, now, |facts| report::notice(facts, text, run.id));
     }
 }
 

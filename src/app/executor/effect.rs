@@ -42,7 +42,12 @@ impl From<Unanswered> for Stop {
 }
 
 impl Executor {
-    pub(super) async fn change_services(self: &Arc<Self>, work: &mut Work, primitive: &'static str, args: Vec<Value>) -> Flow {
+    pub(super) async fn change_services(
+        self: &Arc<Self>,
+        work: &mut Work,
+        primitive: &'static str,
+        args: Vec<Value>,
+    ) -> Flow {
         let mut step = self.new_step(work, primitive, args);
         let decided = match self.decide(work, &step).await {
             Ok(decided) => decided,
@@ -99,7 +104,8 @@ impl Executor {
             decided.push((intent, service));
         }
         self.ask_guards(work, &step.primitive, &decided)?;
-        let names: Vec<String> = decided.iter().map(|(intent, _)| lock_name(&step.primitive, &intent.service)).collect();
+        let names: Vec<String> =
+            decided.iter().map(|(intent, _)| lock_name(&step.primitive, &intent.service)).collect();
         self.lock(work, names).await?;
         Ok(decided)
     }
@@ -145,7 +151,10 @@ impl Executor {
             let waited = Duration::between(since, self.parts.clock.now());
             self.parts.metrics.verdict("updating", "hold");
             if waited >= limit {
-                let text = format!("{} is still in the middle of an update after {waited}: {}", busy.name, busy.update_message);
+                let text = format!(
+                    "{} is still in the middle of an update after {waited}: {}",
+                    busy.name, busy.update_message
+                );
                 return Err(Stop::Error(StepError::new("updating", text)));
             }
             if !self.pause_for(self.parts.config.runs.poll_every.std()).await {
@@ -241,7 +250,13 @@ impl Executor {
         self.answer(work, step, Outcome::Applied, Ok(Value::Null))
     }
 
-    async fn apply_one(self: &Arc<Self>, work: &mut Work, step: &mut Step, at: usize, in_doubt: bool) -> Result<(), Stop> {
+    async fn apply_one(
+        self: &Arc<Self>,
+        work: &mut Work,
+        step: &mut Step,
+        at: usize,
+        in_doubt: bool,
+    ) -> Result<(), Stop> {
         let label = format!("{}:{}", step.run, step.seq);
         let mut doubt = in_doubt;
         let mut tries = 0;
@@ -279,7 +294,13 @@ impl Executor {
     }
 
     /// Looks at one target of a step in doubt. If the change did not go in, the guards are asked anew and the intent is journalled at the new version.
-    async fn settle_one(self: &Arc<Self>, work: &mut Work, step: &mut Step, at: usize, label: &str) -> Result<Settled, Stop> {
+    async fn settle_one(
+        self: &Arc<Self>,
+        work: &mut Work,
+        step: &mut Step,
+        at: usize,
+        label: &str,
+    ) -> Result<Settled, Stop> {
         let Some(Intent::Services(intents)) = &mut step.intent else { return Ok(Settled::Applied) };
         let intent = intents[at].clone();
         let found = self.reach(&work.run, || self.parts.cluster.service(&intent.service)).await?;

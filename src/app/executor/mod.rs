@@ -96,7 +96,11 @@ enum Flow {
 }
 
 impl Executor {
-    pub fn new(parts: Arc<Parts>, inbox: mpsc::UnboundedSender<Input>, paused: watch::Receiver<Option<Paused>>) -> Arc<Self> {
+    pub fn new(
+        parts: Arc<Parts>,
+        inbox: mpsc::UnboundedSender<Input>,
+        paused: watch::Receiver<Option<Paused>>,
+    ) -> Arc<Self> {
         Arc::new(Executor {
             parts,
             inbox,
@@ -198,7 +202,14 @@ impl Executor {
         self.permits.close();
     }
 
-    async fn work(self: &Arc<Self>, id: RunId, run: Option<Run>, resumed: bool, locked: Vec<String>, signal: Arc<Signal>) {
+    async fn work(
+        self: &Arc<Self>,
+        id: RunId,
+        run: Option<Run>,
+        resumed: bool,
+        locked: Vec<String>,
+        signal: Arc<Signal>,
+    ) {
         let work = match self.load(id, run, resumed, locked, signal).await {
             Ok(Some(work)) => work,
             Ok(None) => return,
@@ -464,10 +475,17 @@ fn reason_of(failure: &Failure) -> Reason {
         FailureKind::Limit => "limit",
         FailureKind::Resources => "resources",
     };
-    let place = if failure.line > 0 { format!(" ({}:{}:{})", failure.file, failure.line, failure.column) } else { String::new() };
+    let place = if failure.line > 0 {
+        format!(" ({}:{}:{})", failure.file, failure.line, failure.column)
+    } else {
+        String::new()
+    };
     Reason::new(code, format!("{}{place}", failure.message))
 }
 
 fn unexpected(what: &str, primitive: &str) -> Reason {
-    Reason::new("run_failed", format!("the runbook came to {what} of {primitive} where there can be none; this is a fault of runbookd"))
+    Reason::new(
+        "run_failed",
+        format!("the runbook came to {what} of {primitive} where there can be none; this is a fault of runbookd"),
+    )
 }

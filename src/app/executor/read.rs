@@ -78,9 +78,7 @@ impl Executor {
         let cluster = &self.parts.cluster;
         let name = args.first().and_then(Value::as_str).unwrap_or_default();
         match primitive {
-            "service" => {
-                self.reach(run, || cluster.service(name)).await.map(|service| service_value(&service))
-            }
+            "service" => self.reach(run, || cluster.service(name)).await.map(|service| service_value(&service)),
             "services" => {
                 let all = self.reach(run, || cluster.services()).await?;
                 let wanted = match crate::engine::intent::targets("reschedule", args) {

@@ -31,7 +31,12 @@ enum Look {
 }
 
 impl Executor {
-    pub(super) async fn begin_wait(self: &Arc<Self>, work: &mut Work, primitive: &'static str, args: Vec<Value>) -> Flow {
+    pub(super) async fn begin_wait(
+        self: &Arc<Self>,
+        work: &mut Work,
+        primitive: &'static str,
+        args: Vec<Value>,
+    ) -> Flow {
         let timeout = match primitive {
             "wait_healthy" => args.get(1),
             _ => args.first(),
@@ -163,7 +168,9 @@ impl Executor {
         loop {
             let evaluation = self.evaluate(work, Some(seen.clone())).await;
             match evaluation.next {
-                Next::Polled(Value::Null | Value::Bool(false)) => return Look::NotYet("the condition is not met".into()),
+                Next::Polled(Value::Null | Value::Bool(false)) => {
+                    return Look::NotYet("the condition is not met".into());
+                }
                 Next::Polled(value) => return Look::Met(value),
                 Next::Read { primitive, args } if seen.len() < READS_PER_POLL => {
                     let answer = match self.look_shared(&work.run, primitive, &args, step.started_at).await {
