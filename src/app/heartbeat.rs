@@ -38,7 +38,7 @@ pub async fn run(
     is_well: impl Fn() -> bool + Send,
     mut stopped: watch::Receiver<bool>,
 ) {
-    let mut ticks = interval_at(Instant::now(), every.max(Duration::from_secs(1)));
+    let mut ticks = interval_at(Instant::now(), every.max(Duration::from_millis(1)));
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut last: Result<(), String> = Ok(());
     loop {
