@@ -110,13 +110,13 @@ pub fn state_update(facts: &Facts) -> Message {
 
 /// `notify(text)` of a run: informs, nobody must act.
 pub fn notice(facts: &Facts, text: &str, run: RunId) -> Message {
-    let title = visible(text, TITLE_CHARS);
+    let title = text.trim().lines().next().unwrap_or_default().to_string();
     let from = match &facts.incident.runbook {
         Some(runbook) => format!("{runbook}, run {run}, for {}", subject(facts)),
         None => format!("run {run}, for {}", subject(facts)),
     };
     // A short text is the title already.
-    let whole = if text.chars().count() > TITLE_CHARS || text.contains('\n') { paragraph(text) } else { None };
+    let whole = if text.chars().count() > TITLE_CHARS || text.trim().contains('\n') { paragraph(text) } else { None };
     let body = whole.into_iter().chain([Section::Text(from)]).collect();
     Message { severity: "info".to_string(), ..message(facts, Kind::Notice, title, body) }
 }
@@ -420,7 +420,9 @@ mod tests {
     #[test]
     fn an_update_says_how_it_stands() {
         let steps = ["web: 2 → 3 replicas".to_string()];
-        let table: [(State, Option<&str>, &[String], &str, &str); 6] = [
+        // State, who has it, steps, title, first paragraph.
+        type Row<'a> = (State, Option<&'a str>, &'a [String], &'a str, &'a str);
+        let table: [Row; 6] = [
             (State::Resolved, None, &steps, "HighLatency web resolved after 12m", "it is over."),
             (State::Resolved, None, &[], "HighLatency web resolved after 12m", "it is over. runbookd changed nothing."),
             (State::Resolved, Some("ann"), &[], "HighLatency web resolved after 12m", "it is over. ann had it."),
@@ -444,6 +446,11 @@ mod tests {
             &notice(&facts(&incident, &[], &[]), "web scaled out", RunId(3)),
             "── NOTICE i7 · web scaled out · info · 2026-01-01T00:12:00Z · for #ops
    scale_out, run r3, for HighLatency web",
+        );
+        let lines = notice(&facts(&incident, &[], &[]), "web scaled out\nto 3\n", RunId(3));
+        assert_eq!(
+            (lines.title.as_str(), &lines.body[0]),
+            ("web scaled out", &Section::Text("web scaled out\nto 3".into()))
         );
         let long = notice(&facts(&incident, &[], &[]), &"x".repeat(500), RunId(3));
         assert_eq!((long.title.chars().count(), &long.body[0]), (150, &Section::Text("x".repeat(500))));

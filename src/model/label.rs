@@ -43,10 +43,6 @@ impl<N: Into<Box<str>>, V: Into<Box<str>>> FromIterator<(N, V)> for Labels {
     fn from_iter<I: IntoIterator<Item = (N, V)>>(pairs: I) -> Self {
         let mut all: Vec<(Box<str>, Box<str>)> =
             pairs.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
-        // Go writes maps in key order: what Alertmanager sends is sorted already.
-        if all.is_sorted_by(|a, b| a.0 < b.0) {
-            return Labels(all.into_boxed_slice());
-        }
         all.sort_by(|a, b| a.0.cmp(&b.0));
         let mut unique: Vec<(Box<str>, Box<str>)> = Vec::with_capacity(all.len());
         for pair in all {
