@@ -10,6 +10,7 @@ mod failure;
 mod modules;
 pub mod primitives;
 pub mod program;
+pub mod reference;
 pub mod rules;
 pub mod sandbox;
 mod session;
