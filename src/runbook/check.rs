@@ -246,6 +246,10 @@ impl Lint<'_> {
     }
 
     fn nearest_function(&self, name: &str) -> Option<String> {
+        // Everything is near to a name of one or two letters.
+        if name.len() < 3 {
+            return None;
+        }
         let primitives = primitives::PRIMITIVES.iter().map(|primitive| primitive.name);
         let known = known_functions()
             .keys()
