@@ -88,7 +88,7 @@ async fn recursion_ends() {
     ] {
         check(script, ANY).await;
     }
-    let (open, close) = ("[".repeat(40), "]".repeat(40));
+    let (open, close) = ("[".repeat(16), "]".repeat(16));
     check(&format!("fn f(x) {{ {open}f(x){close} }} fn on_firing(alert, params) {{ f(0) }}"), LIMIT).await;
     check(&format!("fn f(x) {{ [1].map(|y| {open}f(y){close}) }} fn on_firing(alert, params) {{ f(0) }}"), LIMIT).await;
 }
