@@ -1,7 +1,7 @@
 //! The one table of primitives: bindings, checks, documentation and tests all come from it.
 
 use crate::model::duration::Duration;
-use crate::model::step::{EffectClass, StepError};
+use crate::model::step::EffectClass;
 
 /// One host function that a runbook can call.
 pub struct Primitive {
@@ -252,64 +252,47 @@ pub fn find(name: &str) -> Option<&'static Primitive> {
     PRIMITIVES.iter().find(|primitive| primitive.name == name)
 }
 
-/// The text of `docs/primitives.md`.
-pub fn reference() -> String {
-    use std::fmt::Write;
-    let mut page = String::from(
-        "# Primitives\n\n<!-- Written from the table in src/runbook/primitives.rs: `UPDATE=1 cargo test --lib primitives` writes it anew. -->\n\n\
-         What a runbook can call. Each call but those of class *none* is a step: journalled, and answered from the journal when a run is \
-         continued. Durations are Prometheus' (`90s`, `5m`, `1h30m`).\n\n\
-         | primitive | class | |\n|---|---|---|\n",
-    );
-    let mut line = |text: std::fmt::Arguments<'_>| page.write_fmt(text).expect("a String takes everything");
-    for Primitive { name, class, doc, .. } in PRIMITIVES {
-        let first = doc.split_once(". ").map_or(*doc, |(first, _)| first).trim_end_matches('.');
-        line(format_args!("| [`{name}`](#{name}) | {} | {first} |\n", class_name(*class)));
-    }
-    line(format_args!("\n| class | what it does | a step in doubt after a crash |\n|---|---|---|\n"));
-    for (class, does, in_doubt) in CLASSES {
-        line(format_args!("| {} | {does} | {in_doubt} |\n", class_name(class)));
-    }
-    for Primitive { name, class, signature, doc, returns, example, .. } in PRIMITIVES {
-        line(format_args!("\n## {name}\n\n`{signature}` ({})\n\n{doc}\n\nReturns {returns}.\n", class_name(*class)));
-        line(format_args!("\n```rhai\n{example}\n```\n"));
-    }
-    line(format_args!(
-        "\n## Errors\n\nA primitive that fails throws a map with `kind`, `message` and `primitive`:\n\n\
-         ```rhai\ntry {{\n    wait_healthy(\"web\", \"2m\");\n}} catch (error) {{\n    \
-         if error.kind != \"timeout\" {{ throw error; }}\n    escalate(`web does not come up: ${{error.message}}`);\n}}\n```\n\n\
-         | kind | meaning |\n|---|---|\n"
-    ));
-    for (kind, meaning) in StepError::KINDS {
-        line(format_args!("| `{kind}` | {meaning} |\n"));
-    }
-    page
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::run::Sources;
+    use crate::runbook::program::Program;
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
 
-const CLASSES: [(EffectClass, &str, &str); 6] = [
-    (EffectClass::Read, "looks; the only class that a `wait_until` closure may call", "is read again"),
-    (
-        EffectClass::Absolute,
-        "sets a target; needs a grant in the rule's `allow`",
-        "is observed, and applied if it was not",
-    ),
-    (
-        EffectClass::Reload,
-        "reloads a target; needs a grant in the rule's `allow`",
-        "is repeated: a reload is idempotent",
-    ),
-    (EffectClass::Notify, "tells people", "is sent again, marked as such"),
-    (EffectClass::Wait, "waits, holding nothing", "goes on to its original deadline"),
-    (EffectClass::None, "is no step", "cannot be"),
-];
+    #[test]
+    fn every_example_compiles_and_uses_its_primitive() {
+        for Primitive { name, example, .. } in PRIMITIVES {
+            assert!(example.contains(&format!("{name}(")), "{name}: {example}");
+            let main = format!("//! Example.\nfn on_firing(alert, params) {{\n{example}\n}}");
+            let sources = Sources { name: "example".into(), main: main.into(), modules: BTreeMap::new() };
+            if let Err(errors) = Program::compile(Arc::new(sources)) {
+                panic!("{name}: {}", errors[0]);
+            }
+        }
+    }
 
-fn class_name(class: EffectClass) -> &'static str {
-    match class {
-        EffectClass::Read => "read",
-        EffectClass::Absolute => "absolute",
-        EffectClass::Reload => "reload",
-        EffectClass::Notify => "notify",
-        EffectClass::Wait => "wait",
-        EffectClass::None => "none",
+    #[test]
+    fn the_table_is_consistent() {
+        for (at, primitive) in PRIMITIVES.iter().enumerate() {
+            let Primitive { name, signature, params, class, .. } = primitive;
+            assert!(PRIMITIVES[..at].iter().all(|other| other.name != *name), "{name} twice");
+            assert!(std::ptr::eq(find(name).expect("found"), primitive));
+            assert!(signature.starts_with(&format!("{name}(")), "{signature}");
+            let first_optional = params.iter().position(|param| param.default.is_some()).unwrap_or(params.len());
+            assert!(
+                params[first_optional..].iter().all(|param| param.default.is_some()),
+                "{name}: optional ones are last"
+            );
+            for param in params.iter().filter(|param| param.kind != ParamKind::Fields && !signature.contains("#{")) {
+                assert!(signature.contains(param.name), "{signature} names {}", param.name);
+            }
+            if class.mutates() {
+                let targets = [ParamKind::Name, ParamKind::SomeLabels];
+                assert!(targets.contains(&params[0].kind), "{name}: an effect has a target");
+            }
+        }
+        let healthy = find("wait_healthy").expect("is there").params[1].default.expect("has one");
+        assert_eq!(healthy, format!("\"{WAIT_HEALTHY_DEFAULT}\""));
     }
 }

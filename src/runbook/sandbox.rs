@@ -22,8 +22,8 @@ use std::time::{Duration, Instant};
 pub const MAX_OPERATIONS: u64 = 200_000;
 /// Script functions calling each other.
 pub const MAX_CALL_DEPTH: usize = 48;
-/// Nested expressions and blocks.
-pub const MAX_EXPRESSION_DEPTH: usize = 48;
+/// Levels of the grammar within each other; a nested array or block takes up to three of them.
+pub const MAX_EXPRESSION_DEPTH: usize = 64;
 /// Text in one value, all its parts together, in bytes. Large enough for `services()` of a cluster with hundreds of services.
 pub const MAX_TEXT_BYTES: usize = 1 << 20;
 /// Array elements in one value, all its parts together.
@@ -130,12 +130,11 @@ pub fn engine(session: &Session, modules: impl ModuleResolver + 'static) -> Engi
             return Some(Dynamic::UNIT);
         }
         if budget::exceeded() {
-            let limit = budget::MEMORY_LIMIT_BYTES >> 20;
-            watched.exhausted(format!("the script holds more than {limit} MiB"));
+            drop(out_of_memory(Some(&watched)));
             return Some(Dynamic::UNIT);
         }
         if operations % CLOCK_EVERY_OPERATIONS == 0 && Instant::now() > deadline {
-            watched.exhausted(format!("the script ran longer than {} s without a step", TIME_LIMIT.as_secs()));
+            drop(watched.exhausted(format!("the script computes longer than {} s", TIME_LIMIT.as_secs())));
             return Some(Dynamic::UNIT);
         }
         None
@@ -145,6 +144,15 @@ pub fn engine(session: &Session, modules: impl ModuleResolver + 'static) -> Engi
     let debugged = session.clone();
     engine.on_debug(move |text, _, _| debugged.log(text));
     engine
+}
+
+/// Ends the evaluation of a session for the memory that it holds.
+pub fn out_of_memory(session: Option<&Session>) -> Box<EvalAltResult> {
+    let message = format!("the script holds more than {} MiB", budget::MEMORY_LIMIT_BYTES >> 20);
+    match session {
+        Some(session) => session.exhausted(message),
+        None => message.into(),
+    }
 }
 
 /// Hands out the modules of a compiled program, and nothing else.

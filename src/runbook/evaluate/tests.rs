@@ -129,6 +129,15 @@ fn escalate_and_fail_end_the_run_uncaught() {
 }
 
 #[test]
+fn a_stopped_script_stays_stopped() {
+    // Caught around a function, swallowed by a comparison, or met again: the first new call is the answer.
+    let wrapped = "fn act() { scale(\"web\", 1) }\nfn on_firing(alert, params) { try { act(); } catch { notify(\"x\"); } restart(\"y\"); }";
+    check(wrapped, vec![], r#"call scale["web",1] at 1:12"#);
+    check("[2, 1, 3].sort(|a, b| { restart(`${a}`); a - b }); notify(\"x\");", vec![], r#"call restart["1"] at 2:25"#);
+    check("`${[1].map(|a| service(\"web\"))}`", vec![], r#"call service["web"] at 2:16"#);
+}
+
+#[test]
 fn a_wrong_argument_is_thrown_and_is_no_step() {
     check("try { scale(\"web\", -1); } catch (e) { notify(e.kind); }", vec![], r#"call notify["invalid"] at 2:39"#);
     check(
@@ -185,7 +194,7 @@ fn a_polled_error_reaches_the_closure_and_its_own_end_the_run() {
     check_poll(
         "try { wait_until(\"1m\", || service(\"web\").running > 0); } catch {}",
         gone(),
-        "Script at test.rhai:2:26: not_found: no service web",
+        "Script at test.rhai:2:27: not_found: no service web",
     );
     check_poll(
         "wait_until(\"1m\", || || 1);",
