@@ -223,7 +223,8 @@ impl Checker<'_> {
             Some((name, Some(program))) => {
                 if !program.handlers.contains(&Handler::OnFiring) {
                     let message = format!("the runbook `{name}` has no `fn on_firing(alert, params)`");
-                    error("rule_no_handler", places.runbook, message, None);
+                    let help = "write the handler, or name a runbook that has it".to_string();
+                    error("rule_no_handler", places.runbook, message, Some(help));
                 }
                 params(rule, places, program, &mut error);
             }
