@@ -218,3 +218,8 @@ fn run(job: Job) -> Evaluation {
     }
     Evaluation { next, log }
 }
+
+#[cfg(test)]
+mod shipped;
+#[cfg(test)]
+mod tests;
