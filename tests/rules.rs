@@ -1001,6 +1001,13 @@ fn what_cannot_be_read_is_said_and_what_is_no_rule_is_left_alone() {
     );
     check_files(
         |home| {
+            let socket = home.join("runbooks/socket.rhai");
+            std::os::unix::net::UnixListener::bind(socket).expect("a socket");
+        },
+        &["file_unreadable runbooks/socket.rhai"],
+    );
+    check_files(
+        |home| {
             for name in [".hidden.yaml", "backup.yaml~", ".a.yaml.swp", "notes.md"] {
                 fs::write(home.join("rules").join(name), "{ no rule").expect("a write");
             }
