@@ -23,15 +23,22 @@ impl File {
     /// A finding at the definition of a function.
     pub fn at_function(&self, code: &str, function: &str, message: String) -> Diagnostic {
         let diagnostic = Diagnostic::error(code, &self.name, message);
-        let found = self.text.lines().enumerate().find_map(|(at, line)| {
-            let after = line.trim_start().trim_start_matches("private ").strip_prefix("fn ")?.trim_start();
-            let rest = after.strip_prefix(function)?;
-            rest.trim_start().starts_with('(').then(|| (at + 1, line.len() - after.len()))
-        });
-        match found {
-            Some((line, column)) => diagnostic.at(&self.text, line, column + 1, function.chars().count()),
+        match self.place_of(function) {
+            Some((line, column)) => diagnostic.at(&self.text, line, column, function.chars().count()),
             None => diagnostic,
         }
+    }
+
+    /// Line and column of a function's name in its definition.
+    pub fn place_of(&self, function: &str) -> Option<(usize, usize)> {
+        self.text.lines().enumerate().find_map(|(at, line)| {
+            let start = line.match_indices("fn ").find_map(|(start, _)| {
+                let name = line[start + 3..].trim_start();
+                let found = name.strip_prefix(function)?.trim_start().starts_with('(');
+                found.then(|| line.len() - name.len())
+            })?;
+            Some((at + 1, line[..start].chars().count() + 1))
+        })
     }
 
     fn at(&self, code: &str, position: Position, length: usize, message: String) -> Diagnostic {
@@ -234,6 +241,8 @@ impl Lint<'_> {
         if arities.is_empty() {
             let near = self.nearest_function(name);
             let help = near.map(|near| format!("did you mean `{near}`?"));
+            let closure = || format!("a closure in a variable is called as `{name}.call(…)`");
+            let help = help.or_else(|| (!method).then(closure));
             self.report("runbook_unknown_function", position, name.len(), format!("there is no function {name}"), help);
         } else {
             let takes = spoken(&arities, usize::from(method));
@@ -244,8 +253,15 @@ impl Lint<'_> {
     }
 
     fn nearest_function(&self, name: &str) -> Option<String> {
+        // Everything is near to a name of one or two letters.
+        if name.len() < 3 {
+            return None;
+        }
         let primitives = primitives::PRIMITIVES.iter().map(|primitive| primitive.name);
-        let known = known_functions().keys().map(String::as_str).filter(|known| !known.contains('$'));
+        let known = known_functions()
+            .keys()
+            .map(String::as_str)
+            .filter(|known| known.starts_with(char::is_alphabetic) && !known.contains('$'));
         let own = self.own.keys().map(String::as_str);
         // A primitive before a function of the library that is as near.
         let first = nearest(name, primitives.chain(own));

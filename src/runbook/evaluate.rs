@@ -212,9 +212,11 @@ fn run(job: Job) -> Evaluation {
     };
     let (mut next, log) = session.finish(end);
     if let Next::Failed(failure) = &mut next
-        && failure.file.is_empty()
+        && failure.line == 0
     {
+        // Broken limits lose their place on the way out of the functions they broke: name at least the handler.
         failure.file = program.file();
+        (failure.line, failure.column) = program.place_of(handler.name());
     }
     Evaluation { next, log }
 }
