@@ -443,7 +443,7 @@ async fn anything_a_label_may_hold_comes_back(journal: Bed) {
 }
 
 async fn numbers_come_back_to_the_bit(journal: Bed) {
-    let numbers = [0.1 + 0.2, 1.0 / 3.0, f64::MAX, f64::MIN_POSITIVE, 5e-324, 2.2250738585072011e-308, -0.0];
+    let numbers = [0.1 + 0.2, 1.0 / 3.0, f64::MAX, f64::MIN_POSITIVE, 5e-324, 2.225_073_858_507_201e-308, -0.0];
     let mut step = looked(1, 0);
     step.value = Some(json!({ "floats": numbers, "large": u64::MAX, "small": i64::MIN }));
     journal.stage(vec![Write::Step(Box::new(step.clone()))]);
