@@ -25,6 +25,7 @@ macro_rules! contract {
 
 contract! {
     intakes_are_numbered_in_order_and_wake_whoever_watches
+    concurrent_intakes_each_get_their_own_id
     intakes_are_read_back_in_pages_after_a_restart
     a_read_sees_what_was_staged_before_it
     later_rows_replace_earlier_ones_and_lines_of_history_do_not
@@ -65,6 +66,21 @@ async fn intakes_are_numbered_in_order_and_wake_whoever_watches(journal: Bed) {
     journal.intake(post(b"six", 6)).await.expect("stored");
     assert!(watch.has_changed().expect("the journal is open"));
     assert!(journal.intake_after(6, 10).await.expect("reads").is_empty());
+}
+
+async fn concurrent_intakes_each_get_their_own_id(journal: Bed) {
+    let one = async |n: u16| {
+        let id = journal.intake(post(&n.to_be_bytes(), 0)).await.expect("stored");
+        journal.stage(vec![Write::Run(Box::new(run(u64::from(n) + 1, 1, RunState::Running)))]);
+        journal.commit().await.expect("commits");
+        (id, n.to_be_bytes().to_vec())
+    };
+    let mut given = futures_util::future::join_all((0..500).map(one)).await;
+    given.sort();
+    let read = journal.intake_after(0, 1_000).await.expect("reads");
+    assert_eq!(read.iter().map(|one| (one.id, one.post.body.to_vec())).collect::<Vec<_>>(), given);
+    assert!(given.iter().map(|(id, _)| *id).eq(1..=500));
+    assert_eq!(recover(&journal, 0).await.runs.len(), 500);
 }
 
 async fn intakes_are_read_back_in_pages_after_a_restart(journal: Bed) {
@@ -161,9 +177,7 @@ async fn what_is_not_finished_is_recovered(journal: Bed) {
     let journal = journal.reopen();
     let mut found = recover(&journal, 100).await;
     assert_eq!(found.handled, 42);
-    found.incidents.sort_by_key(|one| one.id);
     assert_eq!(found.incidents, [incident(1, State::Escalated), closed(4, 101)]);
-    found.runs.sort_by_key(|one| one.id);
     let runs = [run(1, 1, RunState::Suspended), run(101, 1, RunState::Done), run(102, 1, RunState::Running)];
     assert_eq!(found.runs, runs);
     found.levels.sort_by_key(|one| one.alert.labels.value("service").to_string());

@@ -176,8 +176,10 @@ async fn a_killed_process_leaves_what_was_committed_and_never_half_a_transaction
             ]);
         }
         let ticket = journal.commit();
+        let intake = journal.intake(post(b"{}", round)).await.expect("stored");
         let kept = open(copy(&path, &dir.path().join(format!("copy{round}"))));
         ticket.await.expect("commits");
+        assert_eq!(*kept.intakes().borrow(), intake, "a ticket resolves after the commit");
         let found = kept.recover(at(0)).await.expect("recovers");
         assert!((durable..=staged).contains(&found.last_incident), "{} of {durable}..={staged}", found.last_incident);
         assert_eq!(found.incidents.len() as u64, found.last_incident, "in order, without a gap");

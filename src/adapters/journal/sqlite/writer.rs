@@ -18,7 +18,7 @@ const LAZY: Duration = Duration::from_millis(50);
 /// So many staged writes do not wait for that.
 const LAZY_MAX: usize = 4_096;
 /// Writes in one transaction, and bytes of intakes, beyond which the next one begins.
-const TRANSACTION_WRITES: usize = 16_384;
+const TRANSACTION_WRITES: usize = 4_096;
 const TRANSACTION_BYTES: usize = 32 << 20;
 /// The same while it cannot write: what fails should fail soon.
 const TRIAL_WRITES: usize = 256;
