@@ -67,7 +67,7 @@ async fn elaborate(docker: &Docker) -> Value {
     }
     let template = json!({
         "Resources": { "Limits": { "NanoCPUs": SECOND, "MemoryBytes": 64 << 20, "Pids": 50 },
-                       "Reservations": { "NanoCPUs": 1_000_000, "MemoryBytes": 1 << 20 } },
+                       "Reservations": { "NanoCPUs": 1_000_000, "MemoryBytes": 8 << 20 } },
         "RestartPolicy": { "Condition": "any", "Delay": SECOND, "MaxAttempts": 4, "Window": SECOND },
         "Placement": { "Constraints": ["node.role==manager"], "Preferences": [{ "Spread": { "SpreadDescriptor": "node.id" } }],
                        "MaxReplicas": 4, "Platforms": [{ "Architecture": "amd64", "OS": "linux" }] },
