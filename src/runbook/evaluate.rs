@@ -1,11 +1,18 @@
 //! Evaluates a program against its history: a runbook is a pure function from history to the next step (DESIGN §6).
 
+use super::budget::Meter;
 use super::program::Program;
+use super::sandbox::{self, Pinned};
+use super::session::Session;
+use super::{failure, value};
 use crate::model::run::{Handler, Input};
 use crate::model::step::StepError;
+use rhai::{Dynamic, Scope};
 use serde_json::Value;
 use std::borrow::Cow;
-use std::sync::Arc;
+use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use tokio::sync::oneshot;
 
 /// One evaluation to make.
 #[derive(Clone)]
@@ -122,22 +129,95 @@ impl Evaluation {
 
 /// Evaluates jobs on threads with stacks deep enough for hostile scripts.
 pub struct Evaluator {
-    threads: usize,
+    /// `None`: each evaluation on a thread of its own, while the caller's thread waits.
+    queue: Option<mpsc::Sender<Task>>,
+}
+
+struct Task {
+    job: Job,
+    answer: oneshot::Sender<Evaluation>,
 }
 
 impl Evaluator {
-    /// A pool of `threads` threads. The value is cheap to share behind an `Arc`.
+    /// A pool of `threads` threads. The value is cheap to share behind an `Arc`; the threads end when it is dropped.
     pub fn pool(threads: usize) -> Self {
-        Evaluator { threads }
+        let (queue, tasks) = mpsc::channel::<Task>();
+        let tasks = Arc::new(Mutex::new(tasks));
+        for _ in 0..threads.max(1) {
+            let tasks = tasks.clone();
+            std::thread::Builder::new()
+                .name("runbook".to_string())
+                .stack_size(sandbox::STACK_BYTES)
+                .spawn(move || sandbox::as_deep_thread(|| work(&tasks)))
+                .expect("the system has a thread to give");
+        }
+        Evaluator { queue: Some(queue) }
     }
 
     /// For tests on a paused clock: evaluates while the caller's thread waits, so that no other work, and no time, passes.
     pub fn inline() -> Self {
-        Evaluator { threads: 0 }
+        Evaluator { queue: None }
     }
 
     pub async fn evaluate(&self, job: Job) -> Evaluation {
-        let _ = (self.threads, job);
-        todo!()
+        let Some(queue) = &self.queue else {
+            return sandbox::on_deep_stack(|| guarded(job));
+        };
+        let (answer, evaluation) = oneshot::channel();
+        queue.send(Task { job, answer }).expect("the threads wait for tasks as long as the queue exists");
+        evaluation.await.unwrap_or_else(|_| resources("the evaluation was lost"))
     }
 }
+
+fn work(tasks: &Mutex<mpsc::Receiver<Task>>) {
+    loop {
+        // Held while waiting, not while working: one idle thread waits for the task, the others for the lock.
+        let task = tasks.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let Ok(Task { job, answer }) = task else { return };
+        if !answer.is_closed() {
+            // Nobody may be waiting any more; the result is void then.
+            let _ = answer.send(guarded(job));
+        }
+    }
+}
+
+/// A bug in the language or in a binding must cost one evaluation, not the process.
+fn guarded(job: Job) -> Evaluation {
+    std::panic::catch_unwind(AssertUnwindSafe(|| run(job)))
+        .unwrap_or_else(|_| resources("the evaluation panicked: this is a bug of runbookd or of its script language"))
+}
+
+fn resources(message: &str) -> Evaluation {
+    Evaluation::new(Next::Failed(Failure {
+        kind: FailureKind::Resources,
+        message: message.to_string(),
+        file: String::new(),
+        line: 0,
+        column: 0,
+    }))
+}
+
+fn run(job: Job) -> Evaluation {
+    let Job { program, handler, input, history, poll } = job;
+    let session = Session::running(history, poll);
+    let _meter = Meter::start();
+    let engine = sandbox::engine(&session, Pinned(program.modules().clone()));
+    let end = {
+        let args = (value::to_dynamic(&input.alert), value::to_dynamic(&input.params));
+        match engine.call_fn::<Dynamic>(&mut Scope::new(), program.ast(), handler.name(), args) {
+            // What cannot be written as JSON is of no use to anybody outside the script.
+            Ok(value) => Next::Done(value::to_json(&value).unwrap_or(Value::Null)),
+            Err(error) => Next::Failed(failure::of(&error, &program.file())),
+        }
+    };
+    let (mut next, log) = session.finish(end);
+    if let Next::Failed(failure) = &mut next
+        && failure.file.is_empty()
+    {
+        failure.file = program.file();
+    }
+    Evaluation { next, log }
+}
+
+#[cfg(test)]
+mod tests;

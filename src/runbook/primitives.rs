@@ -1,6 +1,7 @@
 //! The one table of primitives: bindings, checks, documentation and tests all come from it.
 
-use crate::model::step::EffectClass;
+use crate::model::duration::Duration;
+use crate::model::step::{EffectClass, StepError};
 
 /// One host function that a runbook can call.
 pub struct Primitive {
@@ -9,12 +10,306 @@ pub struct Primitive {
     /// As people write it: `scale(service, replicas)`.
     pub signature: &'static str,
     pub doc: &'static str,
+    /// What the script gets.
+    pub returns: &'static str,
     /// Lines of a runbook that use it.
     pub example: &'static str,
+    /// Those with a default are optional, and last.
+    pub params: &'static [Param],
 }
 
-pub static PRIMITIVES: &[Primitive] = &[];
+/// One argument of a primitive.
+pub struct Param {
+    pub name: &'static str,
+    pub kind: ParamKind,
+    /// As JSON: what it is when it is left out. `None`: it cannot be left out.
+    pub default: Option<&'static str>,
+}
+
+/// What an argument must be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ParamKind {
+    /// The name of a service or of a reload target: a string that is not empty.
+    Name,
+    /// Any string.
+    Text,
+    /// A whole number, not negative.
+    Replicas,
+    /// A map of labels that a service must all have.
+    Labels,
+    /// As `Labels`, and at least one.
+    SomeLabels,
+    /// The fields that `update` sets.
+    Fields,
+    /// Text in Prometheus' notation: `90s`, `5m`, `1h30m`.
+    Duration,
+    /// A function without arguments. It is no part of the step.
+    Closure,
+}
+
+impl Primitive {
+    /// The fewest and the most arguments it takes.
+    pub fn arity(&self) -> (usize, usize) {
+        let needed = self.params.iter().filter(|param| param.default.is_none()).count();
+        (needed, self.params.len())
+    }
+}
+
+/// How long `wait_healthy` waits when the script does not say.
+pub const WAIT_HEALTHY_DEFAULT: Duration = Duration::from_secs(300);
+
+const fn needed(name: &'static str, kind: ParamKind) -> Param {
+    Param { name, kind, default: None }
+}
+
+const SERVICE: Param = needed("service", ParamKind::Name);
+const TIMEOUT: Param = needed("timeout", ParamKind::Duration);
+
+pub static PRIMITIVES: &[Primitive] = &[
+    Primitive {
+        name: "service",
+        class: EffectClass::Read,
+        signature: "service(name)",
+        doc: "Looks at a service. Throws `not_found` when there is none by that name.",
+        returns: "a map: `id name version image mode replicas running labels container_labels env limits force_update update \
+                  update_message template_hash previous_template_hash`",
+        example: "let web = service(\"web\");\nlog(`${web.name} runs ${web.running} of ${web.replicas} replicas`);",
+        params: &[needed("name", ParamKind::Name)],
+    },
+    Primitive {
+        name: "services",
+        class: EffectClass::Read,
+        signature: "services() · services(#{label: \"value\"})",
+        doc: "Looks at all services, or at those that have all of these labels.",
+        returns: "an array of maps as `service` returns them, by name",
+        example: "for shop in services(#{tier: \"shop\"}) {\n    log(shop.name);\n}",
+        params: &[Param { name: "labels", kind: ParamKind::Labels, default: Some("{}") }],
+    },
+    Primitive {
+        name: "tasks",
+        class: EffectClass::Read,
+        signature: "tasks(service)",
+        doc: "Looks at the tasks of a service, the failed ones of late included.",
+        returns: "an array of maps: `id service node state desired_state error image`",
+        example: "let failed = tasks(\"web\").filter(|task| task.state == \"failed\");\nif failed.len() > 0 { log(failed[0].error); }",
+        params: &[SERVICE],
+    },
+    Primitive {
+        name: "nodes",
+        class: EffectClass::Read,
+        signature: "nodes()",
+        doc: "Looks at the nodes of the cluster.",
+        returns: "an array of maps: `id name role availability state address labels`",
+        example: "let down = nodes().filter(|node| node.state == \"down\");",
+        params: &[],
+    },
+    Primitive {
+        name: "now",
+        class: EffectClass::Read,
+        signature: "now()",
+        doc: "The time. It is a step like any other: a run that is continued sees the time it saw before.",
+        returns: "whole seconds since 1970-01-01 00:00 UTC",
+        example: "let started = now();",
+        params: &[],
+    },
+    Primitive {
+        name: "scale",
+        class: EffectClass::Absolute,
+        signature: "scale(service, replicas)",
+        doc: "Sets the number of replicas of a service. It is the number to have, not a number to add. Returns when the cluster has \
+              accepted it: `wait_healthy` waits until they run.",
+        returns: "()",
+        example: "let web = service(\"web\");\nscale(web.name, web.replicas + 1);",
+        params: &[SERVICE, needed("replicas", ParamKind::Replicas)],
+    },
+    Primitive {
+        name: "update",
+        class: EffectClass::Absolute,
+        signature: "update(service, #{image, env, labels, limits, force})",
+        doc: "Changes a service: `image` a string; `env` and `labels` maps of strings, where `()` removes one; `limits` \
+              `#{nano_cpus, memory_bytes}`, whole numbers; `force: true` replaces every task even if nothing else changes. What is not \
+              named stays as it is.",
+        returns: "()",
+        example: "update(\"web\", #{image: \"shop/web:1.4\", env: #{CACHE: \"off\", DEBUG: ()}});",
+        params: &[SERVICE, needed("fields", ParamKind::Fields)],
+    },
+    Primitive {
+        name: "restart",
+        class: EffectClass::Absolute,
+        signature: "restart(service)",
+        doc: "Replaces every task of a service, in the order and at the pace that its update configuration sets.",
+        returns: "()",
+        example: "restart(\"web\");\nwait_healthy(\"web\");",
+        params: &[SERVICE],
+    },
+    Primitive {
+        name: "rollback",
+        class: EffectClass::Absolute,
+        signature: "rollback(service)",
+        doc: "Goes back to the specification before the last change. Every change, of scale too, is such a change: a rollback after a \
+              `scale` undoes the scale, and is refused.",
+        returns: "()",
+        example: "rollback(\"web\");",
+        params: &[SERVICE],
+    },
+    Primitive {
+        name: "reschedule",
+        class: EffectClass::Absolute,
+        signature: "reschedule(#{label: \"value\"})",
+        doc: "Replaces every task of all the services that have these labels, so that the scheduler spreads them anew. Without a label, \
+              or when no service has them, it throws `empty`.",
+        returns: "()",
+        example: "reschedule(#{\"com.df.reschedule\": \"true\"});",
+        params: &[needed("labels", ParamKind::SomeLabels)],
+    },
+    Primitive {
+        name: "reload",
+        class: EffectClass::Reload,
+        signature: "reload(target)",
+        doc: "Asks a target of the configuration's `reload` section to read its own configuration again.",
+        returns: "()",
+        example: "reload(\"prometheus\");",
+        params: &[needed("target", ParamKind::Name)],
+    },
+    Primitive {
+        name: "notify",
+        class: EffectClass::Notify,
+        signature: "notify(text)",
+        doc: "Tells people, in the thread of the incident. Nobody has to act.",
+        returns: "()",
+        example: "notify(\"web has two more replicas\");",
+        params: &[needed("text", ParamKind::Text)],
+    },
+    Primitive {
+        name: "escalate",
+        class: EffectClass::Notify,
+        signature: "escalate(reason)",
+        doc: "Hands over to people, who must act, and ends the run there. It cannot be caught.",
+        returns: "nothing: the run ends",
+        example: "escalate(\"web is at its ceiling and still slow\");",
+        params: &[needed("reason", ParamKind::Text)],
+    },
+    Primitive {
+        name: "sleep",
+        class: EffectClass::Wait,
+        signature: "sleep(duration)",
+        doc: "Waits that long. A run that sleeps costs nothing, and a restart does not lengthen it.",
+        returns: "()",
+        example: "sleep(\"1m30s\");",
+        params: &[needed("duration", ParamKind::Duration)],
+    },
+    Primitive {
+        name: "wait_until",
+        class: EffectClass::Wait,
+        signature: "wait_until(timeout, || closure)",
+        doc: "Waits until the closure returns something else than `false` or `()`. The closure is run again and again, apart from the run: it may \
+              only read, what it reads is fresh each time, and what it writes to variables outside is lost. Throws `timeout` when the time \
+              runs out.",
+        returns: "what the closure returned",
+        example: "wait_until(\"2m\", || service(\"web\").running >= 3);",
+        params: &[TIMEOUT, needed("closure", ParamKind::Closure)],
+    },
+    Primitive {
+        name: "wait_healthy",
+        class: EffectClass::Wait,
+        signature: "wait_healthy(service) · wait_healthy(service, timeout)",
+        doc: "Waits until the last change of the service has converged: every task wanted runs, health checks are green, and no update is under \
+              way. Without a timeout it waits up to 5m. Throws `timeout`, or `failed` with the tasks' own errors when it will not get there.",
+        returns: "()",
+        example: "restart(\"web\");\nwait_healthy(\"web\", \"3m\");",
+        params: &[SERVICE, Param { name: "timeout", kind: ParamKind::Duration, default: Some("\"5m\"") }],
+    },
+    Primitive {
+        name: "wait_resolved",
+        class: EffectClass::Wait,
+        signature: "wait_resolved(timeout)",
+        doc: "Waits until no alert of the incident fires any more. Throws `timeout` when the time runs out.",
+        returns: "()",
+        example: "wait_resolved(\"5m\");",
+        params: &[TIMEOUT],
+    },
+    Primitive {
+        name: "log",
+        class: EffectClass::None,
+        signature: "log(text)",
+        doc: "Writes a line to the run's log. `print` and `debug` do the same.",
+        returns: "()",
+        example: "log(\"looked at web: nothing to do\");",
+        params: &[needed("text", ParamKind::Text)],
+    },
+    Primitive {
+        name: "fail",
+        class: EffectClass::None,
+        signature: "fail(reason)",
+        doc: "Ends the run as failed: the next attempt follows, or people are asked. It cannot be caught.",
+        returns: "nothing: the run ends",
+        example: "if service(\"web\").mode != \"replicated\" { fail(\"web cannot be scaled\"); }",
+        params: &[needed("reason", ParamKind::Text)],
+    },
+];
 
 pub fn find(name: &str) -> Option<&'static Primitive> {
     PRIMITIVES.iter().find(|primitive| primitive.name == name)
+}
+
+/// The text of `docs/primitives.md`.
+pub fn reference() -> String {
+    use std::fmt::Write;
+    let mut page = String::from(
+        "# Primitives\n\n<!-- Written from the table in src/runbook/primitives.rs: `UPDATE=1 cargo test --lib primitives` writes it anew. -->\n\n\
+         What a runbook can call. Each call but those of class *none* is a step: journalled, and answered from the journal when a run is \
+         continued. Durations are Prometheus' (`90s`, `5m`, `1h30m`).\n\n\
+         | primitive | class | |\n|---|---|---|\n",
+    );
+    let mut line = |text: std::fmt::Arguments<'_>| page.write_fmt(text).expect("a String takes everything");
+    for Primitive { name, class, doc, .. } in PRIMITIVES {
+        let first = doc.split_once(". ").map_or(*doc, |(first, _)| first).trim_end_matches('.');
+        line(format_args!("| [`{name}`](#{name}) | {} | {first} |\n", class_name(*class)));
+    }
+    line(format_args!("\n| class | what it does | a step in doubt after a crash |\n|---|---|---|\n"));
+    for (class, does, in_doubt) in CLASSES {
+        line(format_args!("| {} | {does} | {in_doubt} |\n", class_name(class)));
+    }
+    for Primitive { name, class, signature, doc, returns, example, .. } in PRIMITIVES {
+        line(format_args!("\n## {name}\n\n`{signature}` ({})\n\n{doc}\n\nReturns {returns}.\n", class_name(*class)));
+        line(format_args!("\n```rhai\n{example}\n```\n"));
+    }
+    line(format_args!(
+        "\n## Errors\n\nA primitive that fails throws a map with `kind`, `message` and `primitive`:\n\n\
+         ```rhai\ntry {{\n    wait_healthy(\"web\", \"2m\");\n}} catch (error) {{\n    \
+         if error.kind != \"timeout\" {{ throw error; }}\n    escalate(`web does not come up: ${{error.message}}`);\n}}\n```\n\n\
+         | kind | meaning |\n|---|---|\n"
+    ));
+    for (kind, meaning) in StepError::KINDS {
+        line(format_args!("| `{kind}` | {meaning} |\n"));
+    }
+    page
+}
+
+const CLASSES: [(EffectClass, &str, &str); 6] = [
+    (EffectClass::Read, "looks; the only class that a `wait_until` closure may call", "is read again"),
+    (
+        EffectClass::Absolute,
+        "sets a target; needs a grant in the rule's `allow`",
+        "is observed, and applied if it was not",
+    ),
+    (
+        EffectClass::Reload,
+        "reloads a target; needs a grant in the rule's `allow`",
+        "is repeated: a reload is idempotent",
+    ),
+    (EffectClass::Notify, "tells people", "is sent again, marked as such"),
+    (EffectClass::Wait, "waits, holding nothing", "goes on to its original deadline"),
+    (EffectClass::None, "is no step", "cannot be"),
+];
+
+fn class_name(class: EffectClass) -> &'static str {
+    match class {
+        EffectClass::Read => "read",
+        EffectClass::Absolute => "absolute",
+        EffectClass::Reload => "reload",
+        EffectClass::Notify => "notify",
+        EffectClass::Wait => "wait",
+        EffectClass::None => "none",
+    }
 }
