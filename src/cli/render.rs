@@ -32,7 +32,7 @@ pub fn diagnostics(findings: &[Diagnostic], colour: bool) -> String {
         text.push_str(&diagnostic(finding, colour));
         text.push_str("\n\n");
     }
-    text + &count(findings)
+    text + count(findings).as_str()
 }
 
 /// `2 errors, 1 warning`.
