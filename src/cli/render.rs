@@ -32,7 +32,8 @@ pub fn diagnostics(findings: &[Diagnostic], colour: bool) -> String {
         text.push_str(&diagnostic(finding, colour));
         text.push_str("\n\n");
     }
-    text + count(findings).as_str()
+    text.push_str(&count(findings));
+    text
 }
 
 /// `2 errors, 1 warning`.

@@ -3,6 +3,7 @@
 //! Rhai checks the size of a value after a function returned it. That is enough where a result is at most a few times as large as
 //! its arguments, and too late for these: 64 KiB of text whose every character is replaced by 64 KiB of text is 4 GiB.
 
+use super::session::Session;
 use super::{budget, sandbox};
 use rhai::{
     Array, Dynamic, EvalAltResult, FuncRegistration, INT, ImmutableString, Module, NativeCallContext, Position,
@@ -45,8 +46,8 @@ fn pad(context: NativeCallContext, array: &mut Array, length: INT, item: Dynamic
     while array.len() < length {
         array.push(item.clone());
         if budget::exceeded() {
-            // The next operation finds the budget exceeded and ends the script.
-            break;
+            // Not left to the next operation: there may be none, and the script would end well with half an array.
+            return Err(sandbox::out_of_memory(Session::of(&context).as_ref()));
         }
     }
     Ok(())

@@ -4,6 +4,7 @@ use super::document::Place;
 use super::files::Files;
 use super::program::Program;
 use super::rules::{self, Written};
+use super::sandbox;
 use crate::model::diagnostic::{Diagnostic, Severity, nearest};
 use crate::model::index::Index;
 use crate::model::label::Labels;
@@ -130,14 +131,13 @@ fn compile(
     let (mut programs, mut warnings, mut broken) = (Programs::new(), HashMap::new(), BTreeSet::new());
     let mut changed = Vec::new();
     for (path, text) in &files.runbooks {
-        let name = path.trim_end_matches(".rhai").to_string();
-        let sources = Sources { name: name.clone(), main: text.clone(), modules: imported(text, &files.modules) };
+        let name = path.strip_suffix(".rhai").unwrap_or(path).to_string();
         match previous.and_then(|previous| Some((previous, previous.programs.get(&name)?))) {
-            Some((previous, program)) if *program.sources == sources => {
+            Some((previous, program)) if current(program, text, &files.modules) => {
                 warnings.insert(name.clone(), previous.compiled.get(&name).cloned().unwrap_or_default());
                 programs.insert(name, program.clone());
             }
-            _ => changed.push(Arc::new(sources)),
+            _ => changed.push(Arc::new(Sources { name, main: text.clone(), modules: files.modules.clone() })),
         }
     }
     for (sources, compiled) in changed.iter().zip(compile_all(&changed)) {
@@ -166,8 +166,9 @@ fn compile_all(sources: &[Arc<Sources>]) -> Vec<Compiled> {
     const WORTH_A_THREAD: usize = 32;
     let threads = std::thread::available_parallelism().map_or(1, |threads| threads.get().min(4));
     let chunk = sources.len().div_ceil(threads).max(WORTH_A_THREAD);
-    let compile =
-        |sources: &[Arc<Sources>]| -> Vec<Compiled> { sources.iter().cloned().map(Program::compile).collect() };
+    let compile = |sources: &[Arc<Sources>]| -> Vec<Compiled> {
+        sandbox::on_deep_stack(|| sources.iter().cloned().map(Program::compile).collect())
+    };
     std::thread::scope(|scope| {
         let workers: Vec<_> = sources.chunks(chunk).map(|part| scope.spawn(move || compile(part))).collect();
         let joined =
@@ -176,26 +177,10 @@ fn compile_all(sources: &[Arc<Sources>]) -> Vec<Compiled> {
     })
 }
 
-/// The modules that a source imports, and those that they import. Found in the text: whatever follows the word `import` in quotes and exists. That
-/// may take in a module that only a comment names, which pins more than is needed; one that is named in another way is not found, and so not
-/// importable: compiling says so.
-fn imported(main: &str, modules: &BTreeMap<String, Arc<str>>) -> BTreeMap<String, Arc<str>> {
-    let mut found = BTreeMap::new();
-    let mut left = vec![main];
-    while let Some(text) = left.pop() {
-        for (at, word) in text.match_indices("import") {
-            let rest = text[at + word.len()..].trim_start_matches(|c: char| c.is_whitespace() || c == '(');
-            let Some(quote) = rest.chars().next().filter(|quote| "\"`".contains(*quote)) else { continue };
-            let Some(end) = rest[1..].find(quote) else { continue };
-            let name = rest[1..=end].trim_end_matches(".rhai");
-            let path = format!("{name}.rhai");
-            if let Some(source) = modules.get(&path).filter(|_| !found.contains_key(&path)) {
-                found.insert(path, source.clone());
-                left.push(source);
-            }
-        }
-    }
-    found
+/// Are these texts, the modules it reaches included, those that the program was compiled from?
+fn current(program: &Program, main: &str, modules: &BTreeMap<String, Arc<str>>) -> bool {
+    let same = |(path, text): (&String, &Arc<str>)| modules.get(path).is_some_and(|now| now == text);
+    *program.sources.main == *main && program.sources.modules.iter().all(same)
 }
 
 /// What needs more than one file to judge.
@@ -238,7 +223,8 @@ impl Checker<'_> {
             Some((name, Some(program))) => {
                 if !program.handlers.contains(&Handler::OnFiring) {
                     let message = format!("the runbook `{name}` has no `fn on_firing(alert, params)`");
-                    error("rule_no_handler", places.runbook, message, None);
+                    let help = "write the handler, or name a runbook that has it".to_string();
+                    error("rule_no_handler", places.runbook, message, Some(help));
                 }
                 params(rule, places, program, &mut error);
             }

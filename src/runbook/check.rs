@@ -5,7 +5,7 @@ use super::sandbox::known_functions;
 use crate::model::diagnostic::{Diagnostic, nearest};
 use crate::model::duration::Duration;
 use crate::model::step::EffectClass;
-use rhai::{AST, ASTFlags, ASTNode, Expr, FnCallExpr, FnPtr, ParseError, ParseErrorType, Position, Stmt};
+use rhai::{AST, ASTFlags, ASTNode, Expr, FnCallExpr, FnPtr, LexError, ParseError, ParseErrorType, Position, Stmt};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -405,7 +405,7 @@ pub fn syntax(file: &File, error: &ParseError) -> Diagnostic {
             help = Some(format!("import it at the top of the file: `import \"lib/{name}\" as {name};`"));
             format!("there is no module {name} here")
         }
-        ParseErrorType::Reserved(word) if word == "eval" => {
+        ParseErrorType::BadInput(LexError::ImproperSymbol(word, _)) if word == "eval" => {
             length = word.len();
             "eval is not allowed in runbooks".to_string()
         }

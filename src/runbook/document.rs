@@ -39,11 +39,11 @@ pub struct Key {
 
 impl Node {
     /// Reads one document. Booleans are `true` and `false` alone: `no`, `off` and the like are text.
-    pub fn parse(file: &str, text: &str) -> Result<Node, Diagnostic> {
+    pub fn parse(file: &str, text: &str) -> Result<Node, Box<Diagnostic>> {
         let options = serde_saphyr::options! { strict_booleans: true };
         match serde_saphyr::from_str_with_options::<Spanned<Value>>(text, options) {
             Ok(root) => Ok(node(root)),
-            Err(error) => Err(finding(file, text, error.without_snippet())),
+            Err(error) => Err(Box::new(finding(file, text, error.without_snippet()))),
         }
     }
 

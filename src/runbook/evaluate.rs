@@ -220,4 +220,6 @@ fn run(job: Job) -> Evaluation {
 }
 
 #[cfg(test)]
+mod shipped;
+#[cfg(test)]
 mod tests;

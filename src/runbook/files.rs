@@ -105,15 +105,14 @@ impl Directory<'_> {
             }
             let path = below.join(&*name);
             // Follows links: Kubernetes' mounts are nothing but links.
-            let is_directory = entry.path().is_dir();
-            if is_directory && deep {
-                files.extend(self.read(what, &path, true));
-            } else if !is_directory
-                && self.endings.iter().any(|ending| path.extension().is_some_and(|is| is == *ending))
-            {
-                if let Some(text) = self.file(&entry.path()) {
-                    files.insert(path.to_string_lossy().into_owned(), text);
+            if entry.path().is_dir() {
+                if deep {
+                    files.extend(self.read(what, &path, true));
                 }
+            } else if self.endings.iter().any(|ending| path.extension().is_some_and(|is| is == *ending))
+                && let Some(text) = self.file(&entry.path())
+            {
+                files.insert(path.to_string_lossy().into_owned(), text);
             }
         }
         files

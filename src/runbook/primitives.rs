@@ -313,3 +313,60 @@ fn class_name(class: EffectClass) -> &'static str {
         EffectClass::None => "none",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::run::Sources;
+    use crate::runbook::program::Program;
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+
+    #[test]
+    fn the_reference_is_that_of_the_table() {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/primitives.md");
+        let page = reference();
+        if std::env::var_os("UPDATE").is_some() {
+            std::fs::create_dir_all(path.parent().expect("in docs/")).expect("docs/ can be made");
+            std::fs::write(&path, &page).expect("docs/primitives.md can be written");
+        }
+        let written = std::fs::read_to_string(&path).unwrap_or_default();
+        assert!(written == page, "docs/primitives.md is not that of the table: UPDATE=1 cargo test --lib primitives");
+    }
+
+    #[test]
+    fn every_example_compiles_and_uses_its_primitive() {
+        for Primitive { name, example, .. } in PRIMITIVES {
+            assert!(example.contains(&format!("{name}(")), "{name}: {example}");
+            let main = format!("//! Example.\nfn on_firing(alert, params) {{\n{example}\n}}");
+            let sources = Sources { name: "example".into(), main: main.into(), modules: BTreeMap::new() };
+            if let Err(errors) = Program::compile(Arc::new(sources)) {
+                panic!("{name}: {}", errors[0]);
+            }
+        }
+    }
+
+    #[test]
+    fn the_table_is_consistent() {
+        for (at, primitive) in PRIMITIVES.iter().enumerate() {
+            let Primitive { name, signature, params, class, .. } = primitive;
+            assert!(PRIMITIVES[..at].iter().all(|other| other.name != *name), "{name} twice");
+            assert!(std::ptr::eq(find(name).expect("found"), primitive));
+            assert!(signature.starts_with(&format!("{name}(")), "{signature}");
+            let first_optional = params.iter().position(|param| param.default.is_some()).unwrap_or(params.len());
+            assert!(
+                params[first_optional..].iter().all(|param| param.default.is_some()),
+                "{name}: optional ones are last"
+            );
+            for param in params.iter().filter(|param| param.kind != ParamKind::Fields && !signature.contains("#{")) {
+                assert!(signature.contains(param.name), "{signature} names {}", param.name);
+            }
+            if class.mutates() {
+                let targets = [ParamKind::Name, ParamKind::SomeLabels];
+                assert!(targets.contains(&params[0].kind), "{name}: an effect has a target");
+            }
+        }
+        let healthy = find("wait_healthy").expect("is there").params[1].default.expect("has one");
+        assert_eq!(healthy, format!("\"{WAIT_HEALTHY_DEFAULT}\""));
+    }
+}

@@ -230,3 +230,6 @@ fn failed(main: &File, failure: super::evaluate::Failure) -> Diagnostic {
     }
     diagnostic
 }
+
+#[cfg(test)]
+mod tests;

@@ -81,7 +81,7 @@ pub fn read(file: &str, text: &str) -> (Vec<Written>, Vec<Diagnostic>) {
     let rules = match Node::parse(file, text) {
         Ok(root) => reader.rules(&root),
         Err(finding) => {
-            reader.found.push(finding);
+            reader.found.push(*finding);
             Vec::new()
         }
     };
@@ -95,16 +95,21 @@ struct Reader<'a> {
 }
 
 /// The entries of a map whose keys are known.
-struct Fields<'n>(BTreeMap<&'n str, (Place, &'n Node)>);
+#[derive(Default)]
+struct Fields<'n> {
+    known: BTreeMap<&'n str, (Place, &'n Node)>,
+    /// The keys that misspelt ones were taken for: they are not missing as well.
+    meant: Vec<String>,
+}
 
 impl<'n> Fields<'n> {
     /// The value of a key; an explicit nothing counts as absent.
     fn get(&self, key: &str) -> Option<&'n Node> {
-        self.0.get(key).map(|(_, node)| *node).filter(|node| !matches!(node.value, Value::Null))
+        self.known.get(key).map(|(_, node)| *node).filter(|node| !matches!(node.value, Value::Null))
     }
 
     fn place(&self, key: &str) -> Option<Place> {
-        self.0.get(key).map(|(place, _)| *place)
+        self.known.get(key).map(|(place, _)| *place)
     }
 }
 
@@ -127,12 +132,13 @@ impl Reader<'_> {
 
     fn rules(&mut self, root: &Node) -> Vec<Written> {
         if matches!(root.value, Value::Null) {
-            self.error("rule_missing_key", root.place, "the file has no `rules:`").help =
+            self.error("rule_missing_key", root.place, "the file has no `rules`").help =
                 Some("write `rules: []` for a file without rules".to_string());
             return Vec::new();
         }
         let Some(fields) = self.fields(root, "a file of rules", &["rules"]) else { return Vec::new() };
-        let Some(list) = self.required(&fields, root.place, "the file", "rules") else { return Vec::new() };
+        let help = "write `rules: []` for a file without rules";
+        let Some(list) = self.required(&fields, root.place, "the file", "rules", help) else { return Vec::new() };
         let Some(list) = self.list(list, "`rules`") else { return Vec::new() };
         list.iter().filter_map(|node| self.rule(node)).collect()
     }
@@ -142,7 +148,8 @@ impl Reader<'_> {
         let before = self.found.len();
         let fields = self.fields(node, "a rule", RULE_KEYS)?;
         let mut places = Places { name: node.place, ..Places::default() };
-        let name = self.required(&fields, node.place, "the rule", "name").and_then(|name| {
+        let help = "incidents, budgets and messages go by it";
+        let name = self.required(&fields, node.place, "the rule", "name", help).and_then(|name| {
             places.name = name.place;
             self.name(name)
         });
@@ -208,12 +215,7 @@ impl Reader<'_> {
 
     fn matchers(&mut self, fields: &Fields, at: Place) -> Vec<Matcher> {
         let empty = "write at least one matcher; one for every alert is 'alertname =~ \".+\"'";
-        let Some(node) = self.required(fields, at, "the rule", "match") else {
-            if let Some(finding) = self.found.last_mut() {
-                finding.help = Some(empty.to_string());
-            }
-            return Vec::new();
-        };
+        let Some(node) = self.required(fields, at, "the rule", "match", empty) else { return Vec::new() };
         let Some(list) = self.list(node, "`match`") else { return Vec::new() };
         if list.is_empty() {
             self.error("rule_match_empty", node.place, "a rule without matchers would take every alert").help =
@@ -426,26 +428,28 @@ impl Reader<'_> {
     }
 
     fn fields<'n>(&mut self, node: &'n Node, what: &str, known: &[&str]) -> Option<Fields<'n>> {
-        let mut fields = BTreeMap::new();
+        let mut fields = Fields::default();
         for (key, value) in self.map(node, what)? {
             if known.contains(&key.name.as_str()) {
-                fields.insert(key.name.as_str(), (key.place, value));
+                fields.known.insert(key.name.as_str(), (key.place, value));
                 continue;
             }
-            let help = match nearest(&key.name, known.iter().copied()) {
+            let near = nearest(&key.name, known.iter().copied());
+            fields.meant.extend(near.map(str::to_string));
+            let help = match near {
                 Some(near) => format!("did you mean `{near}`?"),
                 None => format!("known here: {}", known.join(", ")),
             };
             self.error("rule_unknown_key", key.place, format!("{what} has no key `{}`", key.name)).help = Some(help);
         }
-        Some(Fields(fields))
+        Some(fields)
     }
 
-    fn required<'n>(&mut self, fields: &Fields<'n>, at: Place, what: &str, key: &str) -> Option<&'n Node> {
+    fn required<'n>(&mut self, fields: &Fields<'n>, at: Place, what: &str, key: &str, help: &str) -> Option<&'n Node> {
         let node = fields.get(key);
-        if node.is_none() {
+        if node.is_none() && !fields.meant.iter().any(|meant| meant == key) {
             let place = fields.place(key).unwrap_or(Place { length: 1, ..at });
-            self.error("rule_missing_key", place, format!("{what} has no `{key}`"));
+            self.error("rule_missing_key", place, format!("{what} has no `{key}`")).help = Some(help.to_string());
         }
         node
     }
@@ -463,6 +467,11 @@ impl Reader<'_> {
     fn list<'n>(&mut self, node: &'n Node, what: &str) -> Option<&'n [Node]> {
         match &node.value {
             Value::List(all) => Some(all),
+            Value::Text(text) => {
+                let quoted = if text.contains(['"', '\'']) { "…" } else { text };
+                self.wrong_type(node, what, "a list").help = Some(format!("write [{quoted}]"));
+                None
+            }
             _ => {
                 self.wrong_type(node, what, "a list");
                 None
@@ -496,7 +505,8 @@ impl Reader<'_> {
 
     fn whole(&mut self, node: &Node, what: &str, bounds: RangeInclusive<u64>) -> Option<u64> {
         let Value::Int(value) = node.value else {
-            self.wrong_type(node, what, "a whole number");
+            let digits = matches!(&node.value, Value::Text(text) if text.parse::<u64>().is_ok());
+            self.wrong_type(node, what, "a whole number").help = digits.then(|| "remove the quotes".to_string());
             return None;
         };
         let value = u64::try_from(value).ok().filter(|value| bounds.contains(value));

@@ -130,12 +130,11 @@ pub fn engine(session: &Session, modules: impl ModuleResolver + 'static) -> Engi
             return Some(Dynamic::UNIT);
         }
         if budget::exceeded() {
-            let limit = budget::MEMORY_LIMIT_BYTES >> 20;
-            watched.exhausted(format!("the script holds more than {limit} MiB"));
+            drop(out_of_memory(Some(&watched)));
             return Some(Dynamic::UNIT);
         }
         if operations % CLOCK_EVERY_OPERATIONS == 0 && Instant::now() > deadline {
-            watched.exhausted(format!("the script ran longer than {} s without a step", TIME_LIMIT.as_secs()));
+            drop(watched.exhausted(format!("the script computes longer than {} s", TIME_LIMIT.as_secs())));
             return Some(Dynamic::UNIT);
         }
         None
@@ -145,6 +144,15 @@ pub fn engine(session: &Session, modules: impl ModuleResolver + 'static) -> Engi
     let debugged = session.clone();
     engine.on_debug(move |text, _, _| debugged.log(text));
     engine
+}
+
+/// Ends the evaluation of a session for the memory that it holds.
+pub fn out_of_memory(session: Option<&Session>) -> Box<EvalAltResult> {
+    let message = format!("the script holds more than {} MiB", budget::MEMORY_LIMIT_BYTES >> 20);
+    match session {
+        Some(session) => session.exhausted(message),
+        None => message.into(),
+    }
 }
 
 /// Hands out the modules of a compiled program, and nothing else.

@@ -87,9 +87,9 @@ impl Session {
     }
 
     /// Ends the evaluation for a limit of time or memory.
-    pub fn exhausted(&self, message: String) {
+    pub fn exhausted(&self, message: String) -> Thrown {
         let (file, line, column) = (String::new(), 0, 0);
-        drop(self.stop(Next::Failed(Failure { kind: FailureKind::Resources, message, file, line, column })));
+        self.stop(Next::Failed(Failure { kind: FailureKind::Resources, message, file, line, column }))
     }
 
     /// The failure that stopped the evaluation, if one did.

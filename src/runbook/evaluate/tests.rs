@@ -185,7 +185,7 @@ fn a_polled_error_reaches_the_closure_and_its_own_end_the_run() {
     check_poll(
         "try { wait_until(\"1m\", || service(\"web\").running > 0); } catch {}",
         gone(),
-        "Script at test.rhai:2:26: not_found: no service web",
+        "Script at test.rhai:2:27: not_found: no service web",
     );
     check_poll(
         "wait_until(\"1m\", || || 1);",
