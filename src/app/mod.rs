@@ -6,6 +6,7 @@ pub mod outbox;
 pub mod reloader;
 pub mod report;
 pub mod watch;
+pub mod wiring;
 
 use crate::clock::Clock;
 use crate::config::Config;
