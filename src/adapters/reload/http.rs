@@ -1,1 +1,172 @@
+//! Reloads by one HTTP request, such as Prometheus' `POST /-/reload`.
 
+use super::unknown_target;
+use crate::config::ReloadTarget;
+use crate::ports::{ErrorReason, PortError, Reload};
+use async_trait::async_trait;
+use reqwest::{Client, Method, Url};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// How long a target may take when the config does not say.
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The targets that the config names under `reload:`.
+pub struct HttpReload {
+    targets: BTreeMap<String, Target>,
+    http: Client,
+}
+
+struct Target {
+    url: Url,
+    method: Method,
+    timeout: Duration,
+}
+
+impl HttpReload {
+    /// Errors (permanent) name the target whose URL or method is wrong; the URL itself may hold a secret and is never told.
+    pub fn new(config: &BTreeMap<String, ReloadTarget>) -> Result<Self, PortError> {
+        // The client needs one; in `main` it is installed already.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let wrong = |what: String| PortError::permanent(ErrorReason::Invalid, what);
+        let mut targets = BTreeMap::new();
+        for (name, ReloadTarget { http, method, timeout }) in config {
+            let url = Url::parse(http).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
+            let url = url.ok_or_else(|| wrong(format!("reload.{name}.http is no http:// or https:// URL")))?;
+            let method = method.as_deref().unwrap_or("POST");
+            // reqwest takes any token; a misspelt one would only show at the first reload.
+            let known = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD"].contains(&method);
+            let parsed = Method::from_bytes(method.as_bytes()).ok().filter(|_| known);
+            let method = parsed.ok_or_else(|| {
+                wrong(format!("reload.{name}.method is {method:?}, expected GET, POST, PUT, PATCH, DELETE or HEAD"))
+            })?;
+            let timeout = timeout.map_or(DEFAULT_TIMEOUT, |timeout| timeout.std());
+            targets.insert(name.clone(), Target { url, method, timeout });
+        }
+        // A redirect is no success: the reload would not have reached who it was meant for.
+        let http = Client::builder().redirect(reqwest::redirect::Policy::none()).build();
+        let http = http.map_err(|error| wrong(format!("reload: the HTTP client cannot be made: {error}")))?;
+        Ok(HttpReload { targets, http })
+    }
+}
+
+#[async_trait]
+impl Reload for HttpReload {
+    async fn reload(&self, target: &str) -> Result<(), PortError> {
+        let Some(Target { url, method, timeout }) = self.targets.get(target) else {
+            return Err(unknown_target(target, &self.targets()));
+        };
+        let answer = self.http.request(method.clone(), url.clone()).timeout(*timeout).send().await;
+        let status = answer.map(|answer| answer.status()).map_err(|error| {
+            let error = error.without_url();
+            let what = |how: &str| format!("reload {target}: {how}; is the address under `reload:` right?");
+            if error.is_connect() {
+                PortError::transient(ErrorReason::Unreachable, what("it cannot be reached"))
+            } else if error.is_timeout() {
+                PortError::unknown(ErrorReason::Timeout, what(&format!("no answer within {timeout:?}")))
+            } else {
+                PortError::unknown(ErrorReason::Unreachable, what("the connection broke"))
+            }
+        })?;
+        let message = format!("reload {target}: the answer was {status}, expected 2xx");
+        match status.as_u16() {
+            200..=299 => Ok(()),
+            401 | 403 => Err(PortError::permanent(ErrorReason::Unauthorized, message)),
+            404 => Err(PortError::permanent(ErrorReason::NotFound, message)),
+            429 => Err(PortError::transient(ErrorReason::Throttled, message)),
+            300..=499 => Err(PortError::permanent(ErrorReason::Refused, message)),
+            _ => Err(PortError::transient(ErrorReason::Other, message)),
+        }
+    }
+
+    fn targets(&self) -> Vec<String> {
+        self.targets.keys().cloned().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::duration;
+    use crate::ports::ErrorKind::{self, Permanent, Transient, Unknown};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    fn reload(http: String, method: Option<&str>) -> Result<HttpReload, PortError> {
+        let timeout = Some(duration::Duration::from_secs(5));
+        let target = ReloadTarget { http, method: method.map(str::to_string), timeout };
+        HttpReload::new(&BTreeMap::from([("prometheus".to_string(), target)]))
+    }
+
+    /// A target that gives one answer (`None`: none at all); returns what came and how the reload went.
+    async fn asked(method: Option<&str>, answer: Option<&str>) -> (String, Result<(), PortError>) {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("bound");
+        let answer =
+            answer.map(|status| format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"));
+        let server = async {
+            let (mut stream, _) = listener.accept().await.expect("a connection");
+            let mut request = vec![0; 4096];
+            let count = stream.read(&mut request).await.expect("a request");
+            if let Some(answer) = answer {
+                stream.write_all(answer.as_bytes()).await.expect("answered");
+            } else {
+                // The paused clock runs to the time limit while the connection stays open.
+                tokio::time::sleep(Duration::from_secs(60)).await;
+            }
+            String::from_utf8_lossy(&request[..count]).lines().next().unwrap_or_default().to_string()
+        };
+        let reload = reload(format!("http://{address}/-/reload?token=hush"), method).expect("a valid target");
+        tokio::join!(server, reload.reload("prometheus"))
+    }
+
+    #[tokio::test]
+    async fn a_2xx_is_a_reload_and_nothing_else_is() {
+        let check = async |status: &str, expected: Result<(), (ErrorKind, ErrorReason)>| {
+            let (request, result) = asked(None, Some(status)).await;
+            assert_eq!(request, "POST /-/reload?token=hush HTTP/1.1");
+            if let Err(error) = &result {
+                assert!(error.message.contains("prometheus") && !error.message.contains("hush"), "{error}");
+            }
+            assert_eq!(result.map_err(|error| (error.kind, error.reason)), expected, "{status}");
+        };
+        check("200 OK", Ok(())).await;
+        check("204 No Content", Ok(())).await;
+        check("302 Found", Err((Permanent, ErrorReason::Refused))).await;
+        check("403 Forbidden", Err((Permanent, ErrorReason::Unauthorized))).await;
+        check("404 Not Found", Err((Permanent, ErrorReason::NotFound))).await;
+        check("500 Internal Server Error", Err((Transient, ErrorReason::Other))).await;
+        assert_eq!(asked(Some("PUT"), Some("200 OK")).await.0, "PUT /-/reload?token=hush HTTP/1.1");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn silence_is_unknown() {
+        let error = asked(None, None).await.1.expect_err("no answer");
+        assert_eq!((error.kind, error.reason), (Unknown, ErrorReason::Timeout), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_target_that_is_not_there_or_not_known_is_named() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("bound");
+        drop(listener);
+        let reload = reload(format!("http://{address}/hush"), None).expect("a valid target");
+        let error = reload.reload("prometheus").await.expect_err("nobody there");
+        assert_eq!((error.kind, error.reason), (Transient, ErrorReason::Unreachable));
+        assert!(!error.message.contains("hush"), "{error}");
+        let error = reload.reload("promethus").await.expect_err("unknown");
+        assert_eq!((error.kind, error.reason), (Permanent, ErrorReason::NotFound));
+        assert!(error.message.contains("did you mean \"prometheus\""), "{error}");
+    }
+
+    #[test]
+    fn a_wrong_target_is_refused_at_once() {
+        for (http, method, expected) in [
+            ("prometheus:9090/hush", None, "reload.prometheus.http"),
+            ("ftp://prometheus/hush", None, "reload.prometheus.http"),
+            ("http://prometheus/hush", Some("post"), "reload.prometheus.method is \"post\""),
+        ] {
+            let error = reload(http.to_string(), method).err().expect(http);
+            assert!(error.message.contains(expected) && !error.message.contains("hush"), "{error}");
+        }
+    }
+}
