@@ -49,6 +49,7 @@ async fn check(script: &str, expect: &[FailureKind]) {
     assert!(expect.contains(&failure.kind), "{script}: {failure:?}");
     assert!(failure.message.len() > 10 && failure.message.len() < 3_000, "{script}: {failure:?}");
     assert_eq!(failure.file, "hostile.rhai", "{script}: {failure:?}");
+    assert!(failure.line > 0, "{script}: {failure:?}");
     let peak = budget::highest_peak_bytes();
     assert!(peak < MOST_BYTES, "{script}: {peak} bytes at most, {failure:?}");
 }
@@ -87,6 +88,9 @@ async fn recursion_ends() {
     ] {
         check(script, ANY).await;
     }
+    let (open, close) = ("[".repeat(40), "]".repeat(40));
+    check(&format!("fn f(x) {{ {open}f(x){close} }} fn on_firing(alert, params) {{ f(0) }}"), LIMIT).await;
+    check(&format!("fn f(x) {{ [1].map(|y| {open}f(y){close}) }} fn on_firing(alert, params) {{ f(0) }}"), LIMIT).await;
 }
 
 #[tokio::test]
@@ -161,7 +165,7 @@ async fn deep_nesting_does_not_break_the_stack() {
     ] {
         check(script, ANY).await;
     }
-    let returned = evaluate("let a = []; for i in 0..3000 { a = [a]; } a").await;
+    let returned = evaluate("let a = []; for i in 0..200 { a = [a]; } a").await;
     assert_eq!(returned.next, Next::Done(json!(null)));
 }
 

@@ -234,6 +234,8 @@ impl Lint<'_> {
         if arities.is_empty() {
             let near = self.nearest_function(name);
             let help = near.map(|near| format!("did you mean `{near}`?"));
+            let closure = || format!("a closure in a variable is called as `{name}.call(…)`");
+            let help = help.or_else(|| (!method).then(closure));
             self.report("runbook_unknown_function", position, name.len(), format!("there is no function {name}"), help);
         } else {
             let takes = spoken(&arities, usize::from(method));
@@ -244,8 +246,15 @@ impl Lint<'_> {
     }
 
     fn nearest_function(&self, name: &str) -> Option<String> {
+        // Everything is near to a name of one or two letters.
+        if name.len() < 3 {
+            return None;
+        }
         let primitives = primitives::PRIMITIVES.iter().map(|primitive| primitive.name);
-        let known = known_functions().keys().map(String::as_str).filter(|known| !known.contains('$'));
+        let known = known_functions()
+            .keys()
+            .map(String::as_str)
+            .filter(|known| known.starts_with(char::is_alphabetic) && !known.contains('$'));
         let own = self.own.keys().map(String::as_str);
         // A primitive before a function of the library that is as near.
         let first = nearest(name, primitives.chain(own));

@@ -210,11 +210,16 @@ fn run(job: Job) -> Evaluation {
             Err(error) => Next::Failed(failure::of(&error, &program.file())),
         }
     };
+    // What stopped the script for lack of time or memory does not know where it stood; the error that ended it does.
+    let place = match &end {
+        Next::Failed(failure) => (failure.file.clone(), failure.line, failure.column),
+        _ => (program.file(), 0, 0),
+    };
     let (mut next, log) = session.finish(end);
     if let Next::Failed(failure) = &mut next
         && failure.file.is_empty()
     {
-        failure.file = program.file();
+        (failure.file, failure.line, failure.column) = place;
     }
     Evaluation { next, log }
 }

@@ -92,7 +92,7 @@ impl Builder<'_> {
         let file = File { name: module_file(path), text: text.clone() };
         let ast = match parse(&file) {
             Ok(ast) => ast,
-            Err(error) => return self.errors.push(error),
+            Err(error) => return self.errors.push(*error),
         };
         self.open.push(path.to_string());
         self.all(&file, &ast);

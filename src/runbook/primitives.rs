@@ -1,7 +1,7 @@
 //! The one table of primitives: bindings, checks, documentation and tests all come from it.
 
 use crate::model::duration::Duration;
-use crate::model::step::{EffectClass, StepError};
+use crate::model::step::EffectClass;
 
 /// One host function that a runbook can call.
 pub struct Primitive {
@@ -252,68 +252,6 @@ pub fn find(name: &str) -> Option<&'static Primitive> {
     PRIMITIVES.iter().find(|primitive| primitive.name == name)
 }
 
-/// The text of `docs/primitives.md`.
-pub fn reference() -> String {
-    use std::fmt::Write;
-    let mut page = String::from(
-        "# Primitives\n\n<!-- Written from the table in src/runbook/primitives.rs: `UPDATE=1 cargo test --lib primitives` writes it anew. -->\n\n\
-         What a runbook can call. Each call but those of class *none* is a step: journalled, and answered from the journal when a run is \
-         continued. Durations are Prometheus' (`90s`, `5m`, `1h30m`).\n\n\
-         | primitive | class | |\n|---|---|---|\n",
-    );
-    let mut line = |text: std::fmt::Arguments<'_>| page.write_fmt(text).expect("a String takes everything");
-    for Primitive { name, class, doc, .. } in PRIMITIVES {
-        let first = doc.split_once(". ").map_or(*doc, |(first, _)| first).trim_end_matches('.');
-        line(format_args!("| [`{name}`](#{name}) | {} | {first} |\n", class_name(*class)));
-    }
-    line(format_args!("\n| class | what it does | a step in doubt after a crash |\n|---|---|---|\n"));
-    for (class, does, in_doubt) in CLASSES {
-        line(format_args!("| {} | {does} | {in_doubt} |\n", class_name(class)));
-    }
-    for Primitive { name, class, signature, doc, returns, example, .. } in PRIMITIVES {
-        line(format_args!("\n## {name}\n\n`{signature}` ({})\n\n{doc}\n\nReturns {returns}.\n", class_name(*class)));
-        line(format_args!("\n```rhai\n{example}\n```\n"));
-    }
-    line(format_args!(
-        "\n## Errors\n\nA primitive that fails throws a map with `kind`, `message` and `primitive`:\n\n\
-         ```rhai\ntry {{\n    wait_healthy(\"web\", \"2m\");\n}} catch (error) {{\n    \
-         if error.kind != \"timeout\" {{ throw error; }}\n    escalate(`web does not come up: ${{error.message}}`);\n}}\n```\n\n\
-         | kind | meaning |\n|---|---|\n"
-    ));
-    for (kind, meaning) in StepError::KINDS {
-        line(format_args!("| `{kind}` | {meaning} |\n"));
-    }
-    page
-}
-
-const CLASSES: [(EffectClass, &str, &str); 6] = [
-    (EffectClass::Read, "looks; the only class that a `wait_until` closure may call", "is read again"),
-    (
-        EffectClass::Absolute,
-        "sets a target; needs a grant in the rule's `allow`",
-        "is observed, and applied if it was not",
-    ),
-    (
-        EffectClass::Reload,
-        "reloads a target; needs a grant in the rule's `allow`",
-        "is repeated: a reload is idempotent",
-    ),
-    (EffectClass::Notify, "tells people", "is sent again, marked as such"),
-    (EffectClass::Wait, "waits, holding nothing", "goes on to its original deadline"),
-    (EffectClass::None, "is no step", "cannot be"),
-];
-
-fn class_name(class: EffectClass) -> &'static str {
-    match class {
-        EffectClass::Read => "read",
-        EffectClass::Absolute => "absolute",
-        EffectClass::Reload => "reload",
-        EffectClass::Notify => "notify",
-        EffectClass::Wait => "wait",
-        EffectClass::None => "none",
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -321,18 +259,6 @@ mod tests {
     use crate::runbook::program::Program;
     use std::collections::BTreeMap;
     use std::sync::Arc;
-
-    #[test]
-    fn the_reference_is_that_of_the_table() {
-        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/primitives.md");
-        let page = reference();
-        if std::env::var_os("UPDATE").is_some() {
-            std::fs::create_dir_all(path.parent().expect("in docs/")).expect("docs/ can be made");
-            std::fs::write(&path, &page).expect("docs/primitives.md can be written");
-        }
-        let written = std::fs::read_to_string(&path).unwrap_or_default();
-        assert!(written == page, "docs/primitives.md is not that of the table: UPDATE=1 cargo test --lib primitives");
-    }
 
     #[test]
     fn every_example_compiles_and_uses_its_primitive() {

@@ -76,7 +76,7 @@ fn main_file(name: &str) -> String {
 
 fn compile(sources: &Sources) -> Result<(Program, Vec<Diagnostic>), Vec<Diagnostic>> {
     let main = File { name: main_file(&sources.name), text: sources.main.clone() };
-    let ast = parse(&main).map_err(|error| vec![error])?;
+    let ast = parse(&main).map_err(|error| vec![*error])?;
     let compiled = modules::compile(&main, &ast, &sources.modules)?;
     let functions = compiled.functions();
     let mut found = check::file(&main, &ast, &functions);
@@ -93,7 +93,7 @@ fn compile(sources: &Sources) -> Result<(Program, Vec<Diagnostic>), Vec<Diagnost
         return Err(errors);
     }
     let modules: Modules = Arc::new(compiled.modules);
-    let defaults = defaults(&main, &ast, &modules).map_err(|error| vec![error])?;
+    let defaults = defaults(&main, &ast, &modules).map_err(|error| vec![*error])?;
     let sources = Sources {
         name: sources.name.clone(),
         main: sources.main.clone(),
@@ -113,14 +113,11 @@ fn compile(sources: &Sources) -> Result<(Program, Vec<Diagnostic>), Vec<Diagnost
 }
 
 /// Parses one file. The error has its place.
-pub(super) fn parse(file: &File) -> Result<AST, Diagnostic> {
+pub(super) fn parse(file: &File) -> Result<AST, Box<Diagnostic>> {
     if file.text.len() > sandbox::MAX_SOURCE_BYTES {
         let (size, limit) = (file.text.len() >> 10, sandbox::MAX_SOURCE_BYTES >> 10);
-        return Err(Diagnostic::error(
-            "runbook_too_large",
-            &file.name,
-            format!("the file has {size} KiB; the largest allowed has {limit} KiB"),
-        ));
+        let message = format!("the file has {size} KiB; the largest allowed has {limit} KiB");
+        return Err(Diagnostic::error("runbook_too_large", &file.name, message).into());
     }
     let mut ast = COMPILER.compile(&*file.text).map_err(|error| check::syntax(file, &error))?;
     ast.set_source(file.name.as_str());
@@ -197,7 +194,7 @@ fn handlers(main: &File, ast: &AST, found: &mut Vec<Diagnostic>) -> Vec<Handler>
 }
 
 /// What `defaults()` returns, evaluated without primitives; no parameters when there is no such function.
-fn defaults(main: &File, ast: &AST, modules: &Modules) -> Result<BTreeMap<String, Value>, Diagnostic> {
+fn defaults(main: &File, ast: &AST, modules: &Modules) -> Result<BTreeMap<String, Value>, Box<Diagnostic>> {
     if !ast.iter_functions().any(|function| function.name == "defaults" && function.params.is_empty()) {
         return Ok(BTreeMap::new());
     }
@@ -213,10 +210,10 @@ fn defaults(main: &File, ast: &AST, modules: &Modules) -> Result<BTreeMap<String
         Ok(value) if value.is_map() => match value::to_json(&value) {
             Ok(Value::Object(fields)) => Ok(fields.into_iter().collect()),
             Ok(_) => unreachable!("a map is written as an object"),
-            Err(what) => Err(wrong(format!("defaults() returns {what}, which no rule could pass"))),
+            Err(what) => Err(wrong(format!("defaults() returns {what}, which no rule could pass")).into()),
         },
-        Ok(value) => Err(wrong(format!("defaults() returns {}, expected a map", value::kind_of(&value)))),
-        Err(error) => Err(failed(main, session.failure().unwrap_or_else(|| failure::of(&error, &main.name)))),
+        Ok(value) => Err(wrong(format!("defaults() returns {}, expected a map", value::kind_of(&value))).into()),
+        Err(error) => Err(failed(main, session.failure().unwrap_or_else(|| failure::of(&error, &main.name))).into()),
     }
 }
 

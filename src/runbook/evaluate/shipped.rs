@@ -109,6 +109,7 @@ fn scale_out_adds_replicas_up_to_the_ceiling() {
     firing(json!({}), World::new(&json!({"container_labels": {"com.df.scaleMax": "2"}})), &[ceiling, "escalated"]);
     let label = World::new(&json!({"labels": {"com.df.scaleMax": "many"}}));
     firing(json!({}), label, &["scale web 3", "wait_healthy web 5m", "notify web: 2 → 3 replicas", "done"]);
+    firing(json!({"step": 0}), World::new(&json!({})), &["failed the parameter step is 0; it must be at least 1"]);
     let global = World::new(&json!({"mode": "global"}));
     firing(json!({}), global, &["failed web is global: its number of replicas cannot be set"]);
     firing(

@@ -129,6 +129,15 @@ fn escalate_and_fail_end_the_run_uncaught() {
 }
 
 #[test]
+fn a_stopped_script_stays_stopped() {
+    // Caught around a function, swallowed by a comparison, or met again: the first new call is the answer.
+    let wrapped = "fn act() { scale(\"web\", 1) }\nfn on_firing(alert, params) { try { act(); } catch { notify(\"x\"); } restart(\"y\"); }";
+    check(wrapped, vec![], r#"call scale["web",1] at 1:12"#);
+    check("[2, 1, 3].sort(|a, b| { restart(`${a}`); a - b }); notify(\"x\");", vec![], r#"call restart["1"] at 2:25"#);
+    check("`${[1].map(|a| service(\"web\"))}`", vec![], r#"call service["web"] at 2:16"#);
+}
+
+#[test]
 fn a_wrong_argument_is_thrown_and_is_no_step() {
     check("try { scale(\"web\", -1); } catch (e) { notify(e.kind); }", vec![], r#"call notify["invalid"] at 2:39"#);
     check(
