@@ -85,7 +85,9 @@ pub fn prepare(
         ClusterKind::Sim => None,
     };
     let reload: Arc<dyn Reload> = match config.cluster {
-        ClusterKind::Docker => Arc::new(HttpReload::new(&config.reload).map_err(WiringError::Setting)?),
+        ClusterKind::Docker => {
+            Arc::new(HttpReload::new(&config.reload).map_err(|error| WiringError::Setting(error.message))?)
+        }
         // A simulated world has simulated effects only.
         ClusterKind::Sim => Arc::new(SimReload::new(targets)),
     };
