@@ -1,8 +1,12 @@
 //! The running application: a dispatcher that decides, executors that carry out, an outbox that tells people.
 
+pub mod board;
+pub mod dispatcher;
+pub mod executor;
 pub mod heartbeat;
 pub mod metrics;
 pub mod outbox;
+mod reconciler;
 pub mod reloader;
 pub mod report;
 pub mod watch;
@@ -11,12 +15,23 @@ pub mod wiring;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::model::incident::{Incident, IncidentId};
-use crate::ports::{Alerts, Cluster, Humans, Journal, Reload};
+use crate::model::payload;
+use crate::ports::{Alerts, Cluster, Humans, Journal, JournalError, Reload};
 use crate::runbook::catalog::Catalog;
 use crate::runbook::evaluate::Evaluator;
 use arc_swap::ArcSwap;
+use board::Board;
+use dispatcher::{Dispatcher, Input};
+use executor::Executor;
+use outbox::{Delivery, Outbox, OutboxParts};
 use serde::{Deserialize, Serialize};
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::task::JoinHandle;
+
+/// How far back the journal is read at start for cooldowns and budgets, whose windows are shorter.
+const LOOK_BACK: crate::model::duration::Duration = crate::model::duration::Duration::from_secs(7 * 24 * 3600);
 
 /// Everything the application is given.
 pub struct Parts {
@@ -27,6 +42,8 @@ pub struct Parts {
     pub reload: Arc<dyn Reload>,
     pub alerts: Option<Arc<dyn Alerts>>,
     pub humans: Arc<dyn Humans>,
+    /// Where a message goes that `humans` refuses for good.
+    pub fallback: Arc<dyn Humans>,
     pub evaluator: Arc<Evaluator>,
     pub catalog: Arc<ArcSwap<Catalog>>,
     pub metrics: Arc<metrics::Metrics>,
@@ -36,12 +53,20 @@ pub struct Parts {
 #[derive(Clone)]
 pub struct App {
     pub parts: Arc<Parts>,
+    inbox: mpsc::UnboundedSender<Input>,
+    paused: tokio::sync::watch::Receiver<Option<Paused>>,
+    outbox: Arc<Outbox>,
+    executor: Arc<Executor>,
+    tasks: Arc<Mutex<Vec<JoinHandle<()>>>>,
+    dispatcher: Arc<Mutex<Option<JoinHandle<()>>>>,
+    /// When each unjournalled message was last sent.
+    direct: Arc<Mutex<HashMap<String, jiff::Timestamp>>>,
 }
 
 /// Why a person's command was not carried out.
 #[derive(Debug, thiserror::Error)]
 pub enum CommandError {
-    #[error("there is no incident {0}")]
+    #[error("there is no open incident {0}")]
     NotFound(IncidentId),
     #[error("{0}")]
     Conflict(String),
@@ -59,46 +84,183 @@ pub struct Paused {
 
 impl App {
     /// Recovers from the journal and starts. Returns when the dispatcher is running.
-    pub async fn start(parts: Parts) -> Result<App, crate::ports::JournalError> {
-        let _ = parts;
-        todo!()
+    pub async fn start(parts: Parts) -> Result<App, JournalError> {
+        let parts = Arc::new(parts);
+        let now = parts.clock.now();
+        let found = parts.journal.recover(now - LOOK_BACK.signed()).await?;
+        let left_behind = found.last_message;
+        let catalog = parts.catalog.load_full();
+        let mut board = Board::new(parts.config.clone(), catalog, parts.metrics.clone(), parts.alerts.is_some());
+        board.recover(found, now);
+        // Before any run goes on: what of this still fires?
+        catch_up(&parts, &mut board).await;
+
+        let (inbox, inputs) = mpsc::unbounded_channel();
+        let (paused_tx, paused) = tokio::sync::watch::channel(board.paused().cloned());
+        let executor = Executor::new(parts.clone(), inbox.clone(), paused.clone());
+        let outbox = Arc::new(outbox::spawn(outbox_parts(&parts, left_behind)));
+        let reconcile = Arc::new(Notify::new());
+        let mut tasks = vec![tokio::spawn(executor.clone().wake_sleepers())];
+        if let Some(alerts) = parts.alerts.clone() {
+            tasks.push(tokio::spawn(reconciler::run(parts.clone(), alerts, inbox.clone(), reconcile.clone())));
+        }
+        tasks.push(tokio::spawn(prune(parts.clone())));
+        let dispatcher = Dispatcher {
+            parts: parts.clone(),
+            board,
+            inbox: inputs,
+            executor: executor.clone(),
+            outbox: outbox.clone(),
+            reconcile,
+            paused: paused_tx,
+            answers: Vec::new(),
+        };
+        let dispatcher = tokio::spawn(dispatcher.run());
+        Ok(App {
+            parts,
+            inbox,
+            paused,
+            outbox,
+            executor,
+            tasks: Arc::new(Mutex::new(tasks)),
+            dispatcher: Arc::new(Mutex::new(Some(dispatcher))),
+            direct: Arc::default(),
+        })
     }
+
     /// Stops starting anything, lets calls in flight end and be journalled, commits, and returns.
     pub async fn stop(&self) {
-        todo!()
+        self.executor.stop().await;
+        // Behind whatever the executors told it last.
+        let _ = self.inbox.send(Input::Stop);
+        let dispatcher = self.dispatcher.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(dispatcher) = dispatcher {
+            let _ = dispatcher.await;
+        }
+        for task in self.tasks.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+            task.abort();
+        }
+        self.outbox.stop().await;
+        // A journal that cannot write must not keep the process from ending: what is not durable is done again.
+        let _ = tokio::time::timeout(std::time::Duration::from_secs(5), self.parts.journal.commit()).await;
     }
+
     pub async fn ack(&self, id: IncidentId, by: &str) -> Result<Incident, CommandError> {
-        let _ = (id, by);
-        todo!()
+        let by = by.to_string();
+        self.ask(|answer| Input::Ack { id, by, answer }).await?
     }
+
     pub async fn close(&self, id: IncidentId, by: &str, reason: &str) -> Result<Incident, CommandError> {
-        let _ = (id, by, reason);
-        todo!()
+        let (by, reason) = (by.to_string(), reason.to_string());
+        self.ask(|answer| Input::Close { id, by, reason, answer }).await?
     }
+
+    /// Pulls the kill switch. When it returns, the switch is durable.
     pub async fn pause(&self, by: &str, reason: &str) -> Result<Paused, CommandError> {
-        let _ = (by, reason);
-        todo!()
+        let (by, reason) = (by.to_string(), reason.to_string());
+        self.ask(|answer| Input::Pause { by, reason, answer }).await
     }
+
     pub async fn resume(&self, by: &str) -> Result<(), CommandError> {
-        let _ = by;
-        todo!()
+        let by = by.to_string();
+        self.ask(|answer| Input::Resume { by, answer }).await?
     }
+
+    /// Sends a command and waits until it is decided and durable.
+    async fn ask<T>(&self, input: impl FnOnce(oneshot::Sender<T>) -> Input) -> Result<T, CommandError> {
+        let (answer, told) = oneshot::channel();
+        self.inbox.send(input(answer)).map_err(|_| CommandError::Stopping)?;
+        let said = told.await.map_err(|_| CommandError::Stopping)?;
+        // The dispatcher answers when it has staged: durable is what remains.
+        self.parts.journal.commit().await.map_err(|error| CommandError::Conflict(error.to_string()))?;
+        Ok(said)
+    }
+
     pub fn paused(&self) -> Option<Paused> {
-        todo!()
+        self.paused.borrow().clone()
     }
+
     /// A new catalog is in force: unmatched incidents are routed again.
     pub fn catalog_swapped(&self) {
-        todo!()
+        let _ = self.inbox.send(Input::CatalogSwapped);
     }
+
     /// News for the operators, once per `key` and hour: a bad file, a refused post. Goes through the outbox.
     pub fn tell_operators(&self, key: &str, title: &str, text: &str) {
-        let _ = (key, title, text);
-        todo!()
+        let _ = self.inbox.send(Input::TellOperators { key: key.into(), title: title.into(), text: text.into() });
     }
+
     /// For when the journal itself cannot be written: one message straight to people, past the outbox and without a record, once per `key` and
     /// hour. Called for every refused post, so it returns at once and sends beside the caller.
     pub fn tell_operators_directly(&self, key: &str, title: &str, text: &str) {
-        let _ = (key, title, text);
-        todo!()
+        let now = self.parts.clock.now();
+        let mut sent = self.direct.lock().unwrap_or_else(PoisonError::into_inner);
+        if sent.get(key).is_some_and(|at| now.duration_since(*at) < jiff::SignedDuration::from_hours(1)) {
+            return;
+        }
+        sent.insert(key.to_string(), now);
+        let message = report::operators(title, text, now);
+        let outbox = self.outbox.clone();
+        tokio::spawn(async move {
+            if let Err(error) = outbox.direct(&message).await {
+                tracing::error!(%error, "people could not be told that the journal cannot be written");
+            }
+        });
+    }
+}
+
+/// Handles what was journalled before the last end and not reflected, then asks Alertmanager (if it can be asked) what still fires.
+async fn catch_up(parts: &Parts, board: &mut Board) {
+    while let Ok(posts) = parts.journal.intake_after(board.handled(), 256).await {
+        if posts.is_empty() {
+            break;
+        }
+        for post in posts {
+            let now = parts.clock.now();
+            match payload::decode(&post.post.body) {
+                Ok(group) => board.intake(post.id, &group, now),
+                Err(error) => board.unreadable(post.id, &error.to_string(), now),
+            }
+        }
+    }
+    if let Some(alerts) = &parts.alerts {
+        let asked = parts.clock.now();
+        match tokio::time::timeout(reconciler::AT_START, alerts.alerts()).await {
+            Ok(Ok(known)) => board.reconciled(asked, &known, parts.clock.now()),
+            Ok(Err(error)) => board.not_reconciled(&error.message, parts.clock.now()),
+            Err(_) => board.not_reconciled("it did not answer in time", parts.clock.now()),
+        }
+    }
+}
+
+fn outbox_parts(parts: &Arc<Parts>, left_behind: u64) -> OutboxParts {
+    let metrics = parts.metrics.clone();
+    OutboxParts {
+        journal: parts.journal.clone(),
+        humans: parts.humans.clone(),
+        fallback: parts.fallback.clone(),
+        clock: parts.clock,
+        left_behind,
+        observe: Box::new(move |delivery| {
+            metrics.message(match delivery {
+                Delivery::Sent => "sent",
+                Delivery::Failed(_) => "retried",
+                Delivery::Unsendable(_) => "unsendable",
+            });
+        }),
+    }
+}
+
+/// Retention: once an hour what closed longer ago than `journal.keep` is deleted.
+async fn prune(parts: Arc<Parts>) {
+    let mut hourly = tokio::time::interval(std::time::Duration::from_secs(3600));
+    loop {
+        hourly.tick().await;
+        let before = parts.clock.now() - parts.config.journal.keep.signed();
+        match parts.journal.prune(before).await {
+            Ok(0) => {}
+            Ok(rows) => tracing::info!(rows, %before, "deleted from the journal what was older than journal.keep"),
+            Err(error) => tracing::warn!(%error, "cannot prune the journal; trying again in an hour"),
+        }
     }
 }

@@ -1,3 +1,11 @@
 //! Decisions, as pure functions over values: no clock, no input, no output. Each answer comes with its reason.
 
+pub mod guard;
+pub mod intent;
+pub mod level;
+pub mod lifecycle;
+pub mod settle;
+
 pub mod route;
+#[cfg(test)]
+pub(crate) mod testing;

@@ -97,6 +97,16 @@ pub struct Level {
     pub unconfirmed: bool,
     /// Silenced or inhibited, as Alertmanager's API says: not acted on.
     pub suppressed: bool,
+    /// It was told to fire again just after it resolved, with the same start: perhaps an old post that came late.
+    /// It counts from this moment on, unless it is told resolved (or Alertmanager's API denies it) before.
+    #[serde(default)]
+    pub refire_at: Option<Timestamp>,
+}
+
+impl Level {
+    pub fn firing(&self) -> bool {
+        self.alert.status == Status::Firing
+    }
 }
 
 /// The group that an alert arrived in.

@@ -1,0 +1,414 @@
+//! The life of incidents on the board: opening, the guards' verdicts, state changes and what they bring.
+
+use super::{Board, NO_RULE};
+use crate::app::report;
+use crate::engine::guard::{self, Page, Situation, Verdict};
+use crate::engine::lifecycle::{self, Act, Event};
+use crate::engine::route;
+use crate::model::alert::{Fingerprint, Level};
+use crate::model::duration::Duration;
+use crate::model::incident::{Incident, IncidentId, Reason, State};
+use crate::model::rule::Rule;
+use jiff::Timestamp;
+use std::sync::Arc;
+
+/// Still firing this long after its expectation was met: a person looks at it.
+const RECOVERED_AT_MOST: Duration = Duration::from_secs(3600);
+/// How many rules an escalation names as having come close.
+const NEAREST_RULES: usize = 3;
+
+impl Board {
+    /// Opens an incident for an alert that is on the board, or has it join the one that is open under that rule and key.
+    pub(super) fn join_or_open(
+        &mut self,
+        rule: Option<&Arc<Rule>>,
+        key: &str,
+        told: Result<(), Reason>,
+        fingerprint: Fingerprint,
+        now: Timestamp,
+    ) -> IncidentId {
+        let name = rule.map_or(NO_RULE, |rule| &rule.name);
+        let known = self.by_key.get(&(name.into(), key.into())).copied();
+        if let Some(id) = known {
+            self.join(id, fingerprint);
+            if self.incidents.get(&id).is_some_and(|incident| incident.state == State::Resolved) {
+                self.refire(id, now);
+            }
+            return id;
+        }
+        let id = self.open(rule, key, fingerprint, now);
+        match (rule, told) {
+            (Some(_), Ok(())) => self.consider(id, now),
+            (_, Err(reason)) => self.step(id, Event::HandedOver, reason, now),
+            (None, Ok(())) => self.step(id, Event::HandedOver, Reason::new("no_rule", "no rule matches it"), now),
+        }
+        id
+    }
+
+    fn join(&mut self, id: IncidentId, fingerprint: Fingerprint) {
+        if let Some(known) = self.levels.get_mut(&fingerprint)
+            && !known.incidents.contains(&id)
+        {
+            known.incidents.push(id);
+        }
+        if self.incidents.get(&id).is_some_and(|incident| !incident.alerts.contains(&fingerprint)) {
+            self.edit(id, |incident| incident.alerts.push(fingerprint));
+        }
+    }
+
+    fn open(&mut self, rule: Option<&Arc<Rule>>, key: &str, fingerprint: Fingerprint, now: Timestamp) -> IncidentId {
+        self.last_incident += 1;
+        let id = IncidentId(self.last_incident);
+        let labels = self.levels.get(&fingerprint).map(|known| known.level.alert.labels.clone()).unwrap_or_default();
+        let incident = Incident {
+            id,
+            state: State::Open,
+            reason: Reason::new("opened", "it began to fire"),
+            rule: rule.map(|rule| rule.name.clone()),
+            runbook: rule.and_then(|rule| rule.runbook.clone()),
+            key: key.to_string(),
+            labels,
+            alerts: Vec::new(),
+            runs: Vec::new(),
+            attempt: 0,
+            flaps: 0,
+            had_effect: false,
+            gave_back: false,
+            acked_by: None,
+            escalated: false,
+            opened_at: now,
+            since: now,
+            until: None,
+            held_since: None,
+            closed_at: None,
+        };
+        self.by_key.insert(Self::key_of(&incident), id);
+        self.record(id, now, None, State::Open, incident.reason.clone());
+        *self.counts.entry(State::Open).or_default() += 1;
+        self.incidents.insert(id, incident);
+        self.join(id, fingerprint);
+        id
+    }
+
+    /// It fires again within the flap window.
+    fn refire(&mut self, id: IncidentId, now: Timestamp) {
+        if let Some(run) = self.live.get(&id) {
+            self.out.stops.push(*run);
+        }
+        let limit = self.config.incidents.flaps;
+        let mut flaps = 0;
+        self.edit(id, |incident| {
+            incident.flaps += 1;
+            incident.closed_at = None;
+            incident.acked_by = None;
+            flaps = incident.flaps;
+        });
+        let window = self.config.incidents.flap_window;
+        let too_often = flaps >= limit;
+        let text = if too_often {
+            format!("it resolved and fired again for the {flaps}. time within {window}")
+        } else {
+            format!("it fires again, within {window} of resolving ({flaps}. flap)")
+        };
+        let code = if too_often { "flapping" } else { "refired" };
+        self.step(id, Event::Refired { too_often }, Reason::new(code, text), now);
+    }
+
+    /// Asks the guards before a run.
+    pub(super) fn consider(&mut self, id: IncidentId, now: Timestamp) {
+        let Some(incident) = self.incidents.get(&id) else { return };
+        if !matches!(incident.state, State::Open | State::Held) {
+            return;
+        }
+        if let Some(who) = incident.acked_by.clone() {
+            return self.step(id, Event::HandedOver, Reason::new("acknowledged", format!("{who} has it")), now);
+        }
+        let Some(rule) = self.rule_of(incident) else {
+            let reason = match &incident.rule {
+                None => Reason::new("no_rule", "no rule matches it"),
+                Some(name) => Reason::new("rule_deleted", format!("its rule {name} is no longer there")),
+            };
+            return self.step(id, Event::HandedOver, reason, now);
+        };
+        if rule.runbook.is_none() {
+            let reason = Reason::new("no_runbook", format!("rule {} routes it to people", rule.name));
+            return self.step(id, Event::HandedOver, reason, now);
+        }
+        if let Some(run) = self.live.get(&id) {
+            let text = format!("its run {run} is still ending");
+            let hold = Verdict::Hold { until: None, page: Page::Later, reason: Reason::new("lock", text) };
+            return self.hold_or_start(id, &rule, ("lock", hold), Vec::new(), now);
+        }
+        let targets = Self::literal_targets(&rule, incident);
+        let attempts_in_window = self.attempts_in_window(&rule, now);
+        let Some(incident) = self.incidents.get(&id) else { return };
+        let paused = self.paused.as_ref().map(|paused| format!("by {}: {}", paused.by, paused.reason));
+        let key = Self::key_of(incident);
+        let situation = Situation {
+            now,
+            paused: paused.as_deref(),
+            firing: self.firing(incident),
+            attempt: incident.attempt,
+            last_effect: self.effects.get(&key).map(|(at, what)| (*at, what.as_str())),
+            attempts_in_window,
+            locked: self.locks.taken(id, &targets),
+        };
+        let verdict = guard::before_run(&rule, &situation);
+        if let ("lock", Some((target, _))) = (verdict.0, situation.locked) {
+            let target = target.to_string();
+            self.locks.wait(id, &target);
+        }
+        self.hold_or_start(id, &rule, verdict, targets, now);
+    }
+
+    fn hold_or_start(
+        &mut self,
+        id: IncidentId,
+        rule: &Arc<Rule>,
+        (guard, verdict): (&'static str, Verdict),
+        targets: Vec<String>,
+        now: Timestamp,
+    ) {
+        self.metrics.verdict(guard, verdict.name());
+        match verdict {
+            Verdict::Allow => {
+                let text = format!("rule {} runs {}", rule.name, rule.runbook.as_deref().unwrap_or_default());
+                self.locks.take(id, &targets);
+                self.step(id, Event::Allowed, Reason::new("allowed", text), now);
+            }
+            Verdict::Deny(reason) => self.step(id, Event::Denied, reason, now),
+            Verdict::Resolved => {
+                self.step(id, Event::Resolved, Reason::new("resolved", "nothing of it fires any more"), now)
+            }
+            Verdict::Hold { until, page, reason } => self.hold(id, rule, until, page, reason, now),
+        }
+    }
+
+    fn hold(
+        &mut self,
+        id: IncidentId,
+        rule: &Rule,
+        until: Option<Timestamp>,
+        page: Page,
+        reason: Reason,
+        now: Timestamp,
+    ) {
+        let Some(incident) = self.incidents.get(&id) else { return };
+        let since = incident.held_since.unwrap_or(now);
+        let too_long = since + rule.hold_at_most.signed();
+        if page == Page::Later && too_long <= now {
+            let text = format!(
+                "held for {}, longer than {} at most; {}",
+                Duration::between(since, now),
+                rule.hold_at_most,
+                reason.text
+            );
+            return self.step(id, Event::WaitedTooLong, Reason { text, ..reason }, now);
+        }
+        let until = match page {
+            Page::Later => Some(until.map_or(too_long, |until| until.min(too_long))),
+            Page::Now | Page::Never => until,
+        };
+        let (same, paged) = (incident.state == State::Held && incident.reason.code == reason.code, incident.escalated);
+        if !same {
+            self.step(id, Event::Held, reason.clone(), now);
+        }
+        self.edit(id, |incident| {
+            incident.until = until;
+            // A hold that people have heard of does not run out; it begins anew when it is one that can.
+            incident.held_since = (page == Page::Later).then_some(since);
+            incident.escalated |= page == Page::Now;
+        });
+        if page == Page::Now && !paged {
+            self.metrics.escalation(reason.code.to_string());
+            self.report(id, now, |facts| report::held(facts, &reason));
+        }
+    }
+
+    /// Takes an incident to its next state and does what that brings.
+    pub(super) fn step(&mut self, id: IncidentId, event: Event, reason: Reason, now: Timestamp) {
+        let Some(incident) = self.incidents.get(&id) else { return };
+        let from = incident.state;
+        let Some((to, act)) = lifecycle::next(from, event) else {
+            tracing::debug!(incident = %id, state = %from, ?event, "ignored: the state does not know this event");
+            return;
+        };
+        if to != from || act != Act::Nothing {
+            self.record(id, now, Some(from), to, reason.clone());
+            self.edit(id, |incident| {
+                incident.state = to;
+                incident.reason = reason.clone();
+                incident.since = now;
+                incident.until = None;
+                if !matches!(to, State::Held) {
+                    incident.held_since = None;
+                }
+            });
+        }
+        self.act(id, act, from, &reason, now);
+    }
+
+    fn act(&mut self, id: IncidentId, act: Act, from: State, reason: &Reason, now: Timestamp) {
+        match act {
+            Act::Nothing | Act::Wait => {}
+            Act::Start => self.start_run(id, now),
+            Act::Consider => self.consider(id, now),
+            Act::Verify => {
+                let Some(rule) = self.incidents.get(&id).and_then(|incident| self.rule_of(incident)) else {
+                    let reason = Reason::new("rule_deleted", "its rule is no longer there");
+                    return self.step(id, Event::HandedOver, reason, now);
+                };
+                self.edit(id, |incident| incident.until = Some(now + rule.resolved_within.signed()));
+            }
+            Act::Escalate => {
+                self.release(id, now);
+                self.metrics.escalation(reason.code.to_string());
+                self.edit(id, |incident| incident.escalated = true);
+                self.report(id, now, |facts| report::escalation(facts, reason));
+            }
+            Act::Close => self.close(id, from, now),
+        }
+    }
+
+    fn close(&mut self, id: IncidentId, from: State, now: Timestamp) {
+        let until = now + self.config.incidents.flap_window.signed();
+        let mut told = false;
+        self.edit(id, |incident| {
+            incident.closed_at = Some(now);
+            incident.until = Some(until);
+            told = incident.escalated;
+        });
+        tracing::debug!(incident = %id, %from, "resolved");
+        if told {
+            self.report(id, now, report::state_update);
+        }
+        if !self.give_back(id, now) {
+            self.release(id, now);
+        }
+    }
+
+    /// Frees the locks of an incident and asks for those who waited.
+    pub(super) fn release(&mut self, id: IncidentId, now: Timestamp) {
+        for waiting in self.locks.release(id) {
+            self.consider(waiting, now);
+        }
+    }
+
+    /// An incident's own time has come.
+    pub(super) fn due(&mut self, id: IncidentId, now: Timestamp) {
+        let Some(incident) = self.incidents.get(&id) else { return };
+        match incident.state {
+            State::Held if incident.reason.code == "retry" => {
+                self.edit(id, |incident| incident.held_since = None);
+                self.consider(id, now);
+            }
+            State::Held | State::Open => self.consider(id, now),
+            State::Verifying => self.not_resolved_in_time(id, now),
+            State::Recovered => {
+                let text = format!("its expectation was met, yet it fires on after {RECOVERED_AT_MOST}");
+                self.step(id, Event::WaitedTooLong, Reason::new("still_firing", text), now);
+            }
+            State::Resolved => self.forget(id),
+            State::Running | State::AwaitingApproval | State::Escalated => {}
+        }
+    }
+
+    fn not_resolved_in_time(&mut self, id: IncidentId, now: Timestamp) {
+        let Some(incident) = self.incidents.get(&id) else { return };
+        let (attempt, waited) = (incident.attempt, Duration::between(incident.since, now));
+        let text = format!("attempt {attempt} ran, and {waited} later it still fires");
+        self.not_helped(id, Reason::new("not_resolved", text), now);
+    }
+
+    /// An attempt did not help: the next one, or a person.
+    pub(super) fn not_helped(&mut self, id: IncidentId, reason: Reason, now: Timestamp) {
+        let Some(incident) = self.incidents.get(&id) else { return };
+        let rule = self.rule_of(incident);
+        let attempts = rule.as_ref().map_or(0, |rule| rule.attempts);
+        if incident.attempt >= attempts {
+            return self.step(id, Event::NotHelped { retry: false }, reason, now);
+        }
+        let wait = rule.map_or(Rule::RETRY_AFTER, |rule| rule.retry_after);
+        let text = format!("{}; attempt {} of {attempts} follows in {wait}", reason.text, incident.attempt + 1);
+        self.step(id, Event::NotHelped { retry: true }, Reason::new("retry", text), now);
+        self.edit(id, |incident| {
+            incident.until = Some(now + wait.signed());
+            incident.held_since = None;
+        });
+    }
+
+    /// After the flap window nothing can reopen it: it leaves the board.
+    fn forget(&mut self, id: IncidentId) {
+        if self.live.contains_key(&id) {
+            // `on_resolved` is still at work: look again when it has ended.
+            return;
+        }
+        let Some(incident) = self.incidents.remove(&id) else { return };
+        *self.counts.entry(incident.state).or_default() -= 1;
+        let key = Self::key_of(&incident);
+        if self.by_key.get(&key) == Some(&id) {
+            self.by_key.remove(&key);
+        }
+        for fingerprint in &incident.alerts {
+            let Some(known) = self.levels.get_mut(fingerprint) else { continue };
+            known.incidents.retain(|other| *other != id);
+            if known.incidents.is_empty() && !known.level.firing() && known.level.refire_at.is_none() {
+                self.forget_level(*fingerprint);
+            }
+        }
+    }
+
+    fn forget_level(&mut self, fingerprint: Fingerprint) {
+        let Some(known) = self.levels.remove(&fingerprint) else { return };
+        if let Some(group) = self.groups.get_mut(&known.level.group.key) {
+            group.remove(&fingerprint);
+            if group.is_empty() {
+                self.groups.remove(&known.level.group.key);
+            }
+        }
+        self.out.writes.push(crate::ports::Write::ForgetLevel(fingerprint));
+    }
+
+    /// Sends a message about an incident, with the facts it needs.
+    pub(super) fn report(
+        &mut self,
+        id: IncidentId,
+        now: Timestamp,
+        make: impl FnOnce(&report::Facts) -> crate::model::message::Message,
+    ) {
+        self.report_with(id, &[], now, make);
+    }
+
+    /// As [`Board::report`], with what the run did.
+    pub(super) fn report_with(
+        &mut self,
+        id: IncidentId,
+        steps: &[String],
+        now: Timestamp,
+        make: impl FnOnce(&report::Facts) -> crate::model::message::Message,
+    ) {
+        let Some(incident) = self.incidents.get(&id) else { return };
+        let alerts: Vec<&Level> = self.levels_of(incident).collect();
+        let near: Vec<(String, String)> = match incident.rule {
+            Some(_) => Vec::new(),
+            None => route::closest(&self.catalog, &incident.labels, NEAREST_RULES)
+                .into_iter()
+                .map(|near| (near.rule, near.kept_from.join("; ")))
+                .collect(),
+        };
+        let rule = self.rule_of(incident);
+        let facts = report::Facts {
+            incident,
+            alerts: &alerts,
+            near: &near,
+            steps,
+            truncated: 0,
+            channel: rule.as_ref().and_then(|rule| rule.channel.as_deref()),
+            severity: rule.as_ref().and_then(|rule| rule.severity.as_deref()),
+            external_url: self.config.external_url.as_deref(),
+            now,
+        };
+        let message = make(&facts);
+        self.send(message);
+    }
+}

@@ -1,0 +1,247 @@
+//! The board: everything that is open, and what becomes of it. Given what happened and the time, it decides by `engine` and collects what is to be
+//! journalled and started. It calls nothing and waits for nothing: the dispatcher does, after it has staged what the board wrote.
+
+mod commands;
+mod intake;
+mod life;
+mod locks;
+mod recover;
+mod runs;
+
+pub use recover::ALIVE;
+pub use runs::{Ended, lock_name};
+
+use crate::app::Paused;
+use crate::app::metrics::Metrics;
+use crate::config::Config;
+use crate::engine::guard::Firing;
+use crate::model::alert::{Fingerprint, Level};
+use crate::model::duration::Duration;
+use crate::model::incident::{Incident, IncidentId, Reason, State, Transition};
+use crate::model::message::Message;
+use crate::model::rule::Rule;
+use crate::model::run::{ProgramHash, Run, RunId};
+use crate::ports::Write;
+use crate::runbook::catalog::Catalog;
+use jiff::Timestamp;
+use locks::Locks;
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+
+/// One day's worth of news at most is remembered, to tell each only once an hour.
+const NEWS_EVERY: Duration = Duration::from_secs(3600);
+/// A repeat moves `last_seen` in the journal only after this long: it decides about staleness of half a day.
+const SEEN_EVERY: Duration = Duration::from_secs(600);
+/// The rule name under which incidents without a rule are keyed. No rule can have it: names are not empty.
+const NO_RULE: &str = "";
+
+pub struct Board {
+    config: Arc<Config>,
+    catalog: Arc<Catalog>,
+    metrics: Arc<Metrics>,
+    /// Open incidents are reconciled against Alertmanager's API.
+    reconciles: bool,
+    levels: HashMap<Fingerprint, Known>,
+    /// The fingerprints of each group key.
+    groups: HashMap<Arc<str>, HashSet<Fingerprint>>,
+    /// Everything open, and what closed within the flap window.
+    incidents: HashMap<IncidentId, Incident>,
+    /// One per (rule, key).
+    by_key: HashMap<Key, IncidentId>,
+    counts: HashMap<State, i64>,
+    /// When each incident's `until` comes.
+    timers: BTreeSet<(Timestamp, IncidentId)>,
+    /// When each doubtful refire counts.
+    doubts: BTreeSet<(Timestamp, Fingerprint)>,
+    locks: Locks,
+    /// Runs that have not ended, by their incident.
+    live: HashMap<IncidentId, RunId>,
+    /// When attempts of rules with a budget were made.
+    budgets: HashMap<String, VecDeque<Timestamp>>,
+    /// The last effect of each (rule, key) with a cooldown.
+    effects: HashMap<Key, (Timestamp, String)>,
+    /// Groups that Alertmanager cut off, to be completed from its API.
+    cut_off: HashMap<Arc<str>, intake::CutOff>,
+    programs: HashSet<ProgramHash>,
+    paused: Option<Paused>,
+    news: HashMap<String, Timestamp>,
+    handled: u64,
+    last_incident: u64,
+    last_run: u64,
+    last_message: u64,
+    /// A downtime longer than `resume_within` ends now: runs are not continued.
+    down_for: Option<Duration>,
+    pub out: Out,
+}
+
+/// A rule's name (or [`NO_RULE`]) and an incident's key.
+type Key = (Arc<str>, Arc<str>);
+
+struct Known {
+    level: Level,
+    incidents: Vec<IncidentId>,
+    /// `last_seen` as the journal has it.
+    seen_in_journal: Timestamp,
+}
+
+/// What the board wants done, in this order: stage the writes, then the rest.
+#[derive(Default)]
+pub struct Out {
+    pub writes: Vec<Write>,
+    pub starts: Vec<Start>,
+    /// Suspended runs whose condition may have come.
+    pub wakes: Vec<RunId>,
+    /// Runs to be stopped at their next wait.
+    pub stops: Vec<RunId>,
+    /// There is something to send.
+    pub messages: bool,
+    /// A group was cut off: ask Alertmanager now.
+    pub reconcile: bool,
+}
+
+/// A run to execute.
+pub struct Start {
+    pub run: Run,
+    /// It was interrupted by the end of an earlier process.
+    pub resumed: bool,
+    /// The targets that it holds already.
+    pub locked: Vec<String>,
+}
+
+impl Board {
+    pub fn new(config: Arc<Config>, catalog: Arc<Catalog>, metrics: Arc<Metrics>, reconciles: bool) -> Self {
+        Board {
+            config,
+            catalog,
+            metrics,
+            reconciles,
+            levels: HashMap::new(),
+            groups: HashMap::new(),
+            incidents: HashMap::new(),
+            by_key: HashMap::new(),
+            counts: HashMap::new(),
+            timers: BTreeSet::new(),
+            doubts: BTreeSet::new(),
+            locks: Locks::default(),
+            live: HashMap::new(),
+            budgets: HashMap::new(),
+            effects: HashMap::new(),
+            cut_off: HashMap::new(),
+            programs: HashSet::new(),
+            paused: None,
+            news: HashMap::new(),
+            handled: 0,
+            last_incident: 0,
+            last_run: 0,
+            last_message: 0,
+            down_for: None,
+            out: Out::default(),
+        }
+    }
+
+    pub fn handled(&self) -> u64 {
+        self.handled
+    }
+
+    pub fn paused(&self) -> Option<&Paused> {
+        self.paused.as_ref()
+    }
+
+    pub fn incident(&self, id: IncidentId) -> Option<&Incident> {
+        self.incidents.get(&id)
+    }
+
+    pub fn take_out(&mut self) -> Out {
+        std::mem::take(&mut self.out)
+    }
+
+    /// When something is due by itself.
+    pub fn next_timer(&self) -> Option<Timestamp> {
+        let incident = self.timers.first().map(|(at, _)| *at);
+        let doubt = self.doubts.first().map(|(at, _)| *at);
+        incident.into_iter().chain(doubt).min()
+    }
+
+    /// Everything whose time has come.
+    pub fn tick(&mut self, now: Timestamp) {
+        while let Some(&(at, fingerprint)) = self.doubts.first().filter(|(at, _)| *at <= now) {
+            self.doubts.remove(&(at, fingerprint));
+            self.settle_doubt(fingerprint, now);
+        }
+        while let Some(&(at, id)) = self.timers.first().filter(|(at, _)| *at <= now) {
+            self.timers.remove(&(at, id));
+            self.due(id, now);
+        }
+    }
+
+    /// How many incidents stand in each state.
+    pub fn count_states(&self) {
+        let counts: Vec<(State, i64)> = self.counts.iter().map(|(state, count)| (*state, *count)).collect();
+        self.metrics.set_incidents(&counts);
+    }
+
+    fn rule_of(&self, incident: &Incident) -> Option<Arc<Rule>> {
+        self.catalog.rule(incident.rule.as_deref()?).cloned()
+    }
+
+    fn key_of(incident: &Incident) -> Key {
+        (incident.rule.as_deref().unwrap_or(NO_RULE).into(), incident.key.as_str().into())
+    }
+
+    /// What of an incident fires now.
+    pub fn firing(&self, incident: &Incident) -> Firing {
+        let mut firing = Firing::default();
+        for level in self.levels_of(incident).filter(|level| level.firing()) {
+            match (level.suppressed, level.unconfirmed) {
+                (true, _) => firing.suppressed += 1,
+                (false, true) => firing.unconfirmed += 1,
+                (false, false) => firing.confirmed += 1,
+            }
+        }
+        firing
+    }
+
+    fn levels_of<'a>(&'a self, incident: &'a Incident) -> impl Iterator<Item = &'a Level> {
+        incident.alerts.iter().filter_map(|fingerprint| Some(&self.levels.get(fingerprint)?.level))
+    }
+
+    /// Writes the incident as it is now, and keeps timers and counts in step. `change` edits it.
+    fn edit(&mut self, id: IncidentId, change: impl FnOnce(&mut Incident)) {
+        let Some(incident) = self.incidents.get_mut(&id) else { return };
+        let (state, until) = (incident.state, incident.until);
+        change(incident);
+        if incident.until != until {
+            if let Some(at) = until {
+                self.timers.remove(&(at, id));
+            }
+            if let Some(at) = incident.until {
+                self.timers.insert((at, id));
+            }
+        }
+        if incident.state != state {
+            *self.counts.entry(state).or_default() -= 1;
+            *self.counts.entry(incident.state).or_default() += 1;
+        }
+        self.out.writes.push(Write::Incident(Box::new(incident.clone())));
+    }
+
+    fn record(&mut self, id: IncidentId, at: Timestamp, from: Option<State>, to: State, reason: Reason) {
+        self.out.writes.push(Write::Transition(Transition { incident: id, at, from, to, reason }));
+    }
+
+    fn send(&mut self, message: Message) {
+        self.last_message += 1;
+        self.out.writes.push(Write::Message(self.last_message, Box::new(message)));
+        self.out.messages = true;
+    }
+
+    /// News for the operators, once per `key` and hour.
+    pub fn tell_operators(&mut self, key: &str, title: &str, text: &str, now: Timestamp) {
+        let due = |told: &Timestamp| now.duration_since(*told) >= NEWS_EVERY.signed();
+        if self.news.get(key).is_none_or(due) {
+            self.news.retain(|_, told| !due(told));
+            self.news.insert(key.to_string(), now);
+            self.send(crate::app::report::operators(title, text, now));
+        }
+    }
+}

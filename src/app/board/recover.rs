@@ -1,0 +1,140 @@
+//! The board after a restart: what the journal holds, and which runs go on.
+
+use super::{Board, Known, Start, commands::PAUSED};
+use crate::engine::lifecycle::Event;
+use crate::model::duration::Duration;
+use crate::model::incident::{IncidentId, Reason, State};
+use crate::model::run::{Handler, Run};
+use crate::ports::{Recovered, Write};
+use jiff::Timestamp;
+use std::collections::HashMap;
+
+/// When the engine was last known to be alive, written every so often.
+pub const ALIVE: &str = "alive_at";
+/// A verification deadline that passed during a downtime gets this much more.
+const VERIFY_GRACE: Duration = Duration::from_secs(300);
+
+impl Board {
+    /// Takes over what the journal holds. Runs that had not ended are to be started again, as resumed.
+    pub fn recover(&mut self, found: Recovered, now: Timestamp) {
+        self.handled = found.handled;
+        self.last_incident = found.last_incident;
+        self.last_run = found.last_run;
+        self.last_message = found.last_message;
+        self.take_settings(&found.settings, now);
+        for level in found.levels {
+            let fingerprint = level.alert.fingerprint;
+            self.groups.entry(level.group.key.clone()).or_default().insert(fingerprint);
+            if let Some(at) = level.refire_at {
+                self.doubts.insert((at, fingerprint));
+            }
+            let seen_in_journal = level.last_seen;
+            self.levels.insert(fingerprint, Known { level, incidents: Vec::new(), seen_in_journal });
+        }
+        let mut incidents = found.incidents;
+        incidents.sort_by_key(|incident| incident.id);
+        for incident in incidents {
+            self.by_key.insert(Self::key_of(&incident), incident.id);
+            for fingerprint in &incident.alerts {
+                if let Some(known) = self.levels.get_mut(fingerprint) {
+                    known.incidents.push(incident.id);
+                }
+            }
+            *self.counts.entry(incident.state).or_default() += 1;
+            if let Some(at) = incident.until {
+                self.timers.insert((at, incident.id));
+            }
+            self.incidents.insert(incident.id, incident);
+        }
+        for effect in found.last_effects {
+            if self.catalog.rule(&effect.rule).is_some_and(|rule| rule.cooldown.is_some()) {
+                self.effects.insert((effect.rule.into(), effect.key.into()), (effect.at, effect.what));
+            }
+        }
+        self.take_runs(found.runs);
+        self.mend(now);
+        self.count_states();
+    }
+
+    fn take_settings(&mut self, settings: &[(String, String)], now: Timestamp) {
+        for (name, value) in settings {
+            match name.as_str() {
+                PAUSED => match serde_json::from_str(value) {
+                    Ok(paused) => self.paused = Some(paused),
+                    // An unreadable switch counts as pulled.
+                    Err(error) => {
+                        let reason = format!("the journalled switch cannot be read: {error}");
+                        self.paused = Some(crate::app::Paused { by: "runbookd".into(), reason, at: now });
+                    }
+                },
+                ALIVE => self.down_for = value.parse().ok().map(|at: Timestamp| Duration::between(at, now)),
+                _ => {}
+            }
+        }
+        self.metrics.set_paused(self.paused.is_some());
+    }
+
+    fn take_runs(&mut self, mut runs: Vec<Run>) {
+        runs.sort_by_key(|run| run.id);
+        for run in runs {
+            let rule = self.catalog.rule(&run.rule).cloned();
+            if run.handler == Handler::OnFiring && rule.as_ref().is_some_and(|rule| rule.budget.is_some()) {
+                self.budgets.entry(run.rule.clone()).or_default().push_back(run.started_at);
+            }
+            self.programs.insert(run.program.clone());
+            if run.state.ended() {
+                continue;
+            }
+            let Some(incident) = self.incidents.get(&run.incident) else { continue };
+            let locked = rule.map(|rule| Self::literal_targets(&rule, incident)).unwrap_or_default();
+            let free: Vec<String> = locked
+                .into_iter()
+                .filter(|one| self.locks.taken(run.incident, std::slice::from_ref(one)).is_none())
+                .collect();
+            self.locks.take(run.incident, &free);
+            self.live.insert(run.incident, run.id);
+            self.out.starts.push(Start { run, resumed: true, locked: free });
+        }
+    }
+
+    /// What a restart must put right: locks of verifying incidents, deadlines that passed meanwhile, incidents left between two states.
+    fn mend(&mut self, now: Timestamp) {
+        let states: HashMap<IncidentId, State> =
+            self.incidents.iter().map(|(id, incident)| (*id, incident.state)).collect();
+        let mut ids: Vec<IncidentId> = states.keys().copied().collect();
+        ids.sort();
+        for id in ids {
+            match states[&id] {
+                State::Verifying => self.mend_verifying(id, now),
+                State::Running if !self.live.contains_key(&id) => {
+                    let reason = Reason::new("interrupted", "the journal holds no run of it, though it was running");
+                    self.step(id, Event::HandedOver, reason, now);
+                }
+                // What they waited for (a lock, a release) may have come while nobody was there.
+                State::Open | State::Held if self.incidents[&id].reason.code != "retry" => {
+                    self.edit(id, |incident| incident.until = Some(now))
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn mend_verifying(&mut self, id: IncidentId, now: Timestamp) {
+        let Some(incident) = self.incidents.get(&id) else { return };
+        let late = incident.until.is_none_or(|until| until <= now);
+        if let Some(rule) = self.rule_of(incident) {
+            let targets = Self::literal_targets(&rule, incident);
+            if self.locks.taken(id, &targets).is_none() {
+                self.locks.take(id, &targets);
+            }
+        }
+        if late {
+            self.edit(id, |incident| incident.until = Some(now + VERIFY_GRACE.signed()));
+        }
+    }
+
+    /// Noted every so often, so that the next process knows how long nobody was there.
+    pub fn note_alive(&mut self, now: Timestamp) {
+        self.out.writes.push(Write::Setting(ALIVE.into(), Some(now.to_string())));
+    }
+}

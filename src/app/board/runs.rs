@@ -1,0 +1,298 @@
+//! Runs on the board: starting them, what they ask, and what their end brings.
+
+use super::{Board, Start};
+use crate::app::report;
+use crate::engine::lifecycle::Event;
+use crate::model::alert::Level;
+use crate::model::incident::{Incident, IncidentId, Reason, State};
+use crate::model::label::Labels;
+use crate::model::rule::Rule;
+use crate::model::run::{Handler, Input, Run, RunId, RunState};
+use crate::model::step::Step;
+use crate::ports::Write;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// A run that has ended, as its executor tells it.
+pub struct Ended {
+    pub run: Run,
+    /// What it changed, in words, in order.
+    pub effects: Vec<String>,
+}
+
+impl Board {
+    /// The targets that the rule's grant names without a glob: locked before a run starts.
+    pub(super) fn literal_targets(rule: &Rule, incident: &Incident) -> Vec<String> {
+        let mut targets: Vec<String> = rule
+            .allow
+            .iter()
+            .filter_map(|grant| Some(lock_name(&grant.primitive, &grant.target.literal(&incident.labels)?)))
+            .collect();
+        targets.sort();
+        targets.dedup();
+        targets
+    }
+
+    pub(super) fn attempts_in_window(&mut self, rule: &Rule, now: Timestamp) -> u32 {
+        let (Some(budget), Some(made)) = (rule.budget, self.budgets.get_mut(&rule.name)) else { return 0 };
+        while made.front().is_some_and(|at| now.duration_since(*at) >= budget.per.signed()) {
+            made.pop_front();
+        }
+        u32::try_from(made.len()).unwrap_or(u32::MAX)
+    }
+
+    pub(super) fn start_run(&mut self, id: IncidentId, now: Timestamp) {
+        let mut attempt = 0;
+        self.edit(id, |incident| {
+            incident.attempt += 1;
+            attempt = incident.attempt;
+        });
+        let Some(rule) = self.incidents.get(&id).and_then(|incident| self.rule_of(incident)) else { return };
+        if rule.budget.is_some() {
+            self.budgets.entry(rule.name.clone()).or_default().push_back(now);
+        }
+        self.begin(id, &rule, Handler::OnFiring, attempt, now);
+    }
+
+    /// Runs `on_resolved`, once, if there is something to give back. Returns whether it does.
+    pub(super) fn give_back(&mut self, id: IncidentId, now: Timestamp) -> bool {
+        let Some(incident) = self.incidents.get(&id) else { return false };
+        let Some(rule) = self.rule_of(incident) else { return false };
+        let program = rule.runbook.as_ref().and_then(|name| self.catalog.programs.get(name));
+        let can = program.is_some_and(|program| program.handlers.contains(&Handler::OnResolved));
+        if !can || !incident.had_effect || incident.gave_back || self.live.contains_key(&id) {
+            return false;
+        }
+        let attempt = incident.attempt;
+        self.edit(id, |incident| incident.gave_back = true);
+        self.begin(id, &rule, Handler::OnResolved, attempt, now);
+        true
+    }
+
+    fn begin(&mut self, id: IncidentId, rule: &Rule, handler: Handler, attempt: u32, now: Timestamp) {
+        let name = rule.runbook.clone().unwrap_or_default();
+        let Some(program) = self.catalog.programs.get(&name).cloned() else {
+            // Loading refuses such a rule; a person hears of it all the same.
+            let reason =
+                Reason::new("no_runbook", format!("rule {} names the runbook {name}, which is not there", rule.name));
+            return self.step(id, Event::HandedOver, reason, now);
+        };
+        if self.programs.insert(program.hash.clone()) {
+            self.out.writes.push(Write::Program(program.hash.clone(), program.sources.clone()));
+        }
+        let Some(incident) = self.incidents.get(&id) else { return };
+        let mut params: BTreeMap<String, Value> = program.defaults.clone();
+        params.extend(rule.params.clone());
+        let input = Input { alert: self.snapshot(incident, handler), params: json!(params) };
+        let locked = Self::literal_targets(rule, incident);
+        self.last_run += 1;
+        let run = Run {
+            id: RunId(self.last_run),
+            incident: id,
+            rule: rule.name.clone(),
+            runbook: name,
+            program: program.hash.clone(),
+            handler,
+            attempt,
+            state: RunState::Running,
+            reason: None,
+            input: Arc::new(input),
+            wake_at: None,
+            resumes: 0,
+            log: Vec::new(),
+            started_at: now,
+            finished_at: None,
+        };
+        self.live.insert(id, run.id);
+        self.edit(id, |incident| incident.runs.push(run.id));
+        self.out.writes.push(Write::Run(Box::new(run.clone())));
+        self.out.starts.push(Start { run, resumed: false, locked });
+    }
+
+    /// `alert`, as a handler is given it: what fires now, or (for `on_resolved`) what fired.
+    fn snapshot(&self, incident: &Incident, handler: Handler) -> Value {
+        let all: Vec<&Level> = self.levels_of(incident).collect();
+        let mut told: Vec<&Level> = all.iter().copied().filter(|level| level.firing()).collect();
+        if handler == Handler::OnResolved || told.is_empty() {
+            told = all;
+        }
+        let common = |of: fn(&Level) -> &Labels| {
+            let mut sets = told.iter().map(|level| of(level));
+            let first = sets.next().cloned().unwrap_or_default();
+            sets.fold(first, |common, next| common.common(next))
+        };
+        let alerts: Vec<Value> = told
+            .iter()
+            .map(|level| {
+                json!({
+                    "labels": level.alert.labels,
+                    "annotations": level.alert.annotations,
+                    "starts_at": level.alert.starts_at,
+                    "generator_url": level.alert.generator_url,
+                    "fingerprint": level.alert.fingerprint,
+                })
+            })
+            .collect();
+        let starts_at = told.iter().map(|level| level.alert.starts_at).min();
+        let generator_url = told.iter().map(|level| &level.alert.generator_url).find(|url| !url.is_empty());
+        json!({
+            "alerts": alerts,
+            "labels": common(|level| &level.alert.labels),
+            "annotations": common(|level| &level.alert.annotations),
+            "starts_at": starts_at,
+            "generator_url": generator_url.map_or("", |url| url),
+        })
+    }
+
+    /// A run has ended.
+    pub fn run_ended(&mut self, ended: Ended, now: Timestamp) {
+        let Ended { run, effects } = ended;
+        let id = run.incident;
+        let secs = now.duration_since(run.started_at).as_secs_f64();
+        self.metrics.run_ended(run.state, secs);
+        self.live.remove(&id);
+        let (state, handler) = (run.state, run.handler);
+        let reason = run.reason.clone();
+        self.out.writes.push(Write::Run(Box::new(run)));
+        self.note_effects(id, handler, &effects, now);
+        match handler {
+            Handler::OnFiring => self.attempt_ended(id, state, reason, &effects, now),
+            Handler::OnResolved => self.gave_back(id, state, reason, now),
+        }
+    }
+
+    fn note_effects(&mut self, id: IncidentId, handler: Handler, effects: &[String], now: Timestamp) {
+        let (Some(last), Handler::OnFiring) = (effects.last(), handler) else { return };
+        self.edit(id, |incident| incident.had_effect = true);
+        let Some(incident) = self.incidents.get(&id) else { return };
+        if self.rule_of(incident).is_some_and(|rule| rule.cooldown.is_some()) {
+            self.effects.insert(Self::key_of(incident), (now, last.clone()));
+        }
+    }
+
+    fn attempt_ended(
+        &mut self,
+        id: IncidentId,
+        state: RunState,
+        reason: Option<Reason>,
+        effects: &[String],
+        now: Timestamp,
+    ) {
+        let Some(incident) = self.incidents.get(&id) else { return };
+        let firing = self.firing(incident).any();
+        let reason = reason.unwrap_or_else(|| Reason::new("done", "the run is done"));
+        match state {
+            RunState::Done => {
+                let text = if firing {
+                    "the run is done; does the alert go away?"
+                } else {
+                    "the run is done and nothing fires any more"
+                };
+                self.step(id, Event::RunDone { firing }, Reason::new("done", text), now);
+            }
+            // Nothing was changed: as if it had never begun.
+            RunState::Interrupted if effects.is_empty() => {
+                self.edit(id, |incident| incident.attempt = incident.attempt.saturating_sub(1));
+                self.step(id, Event::NotHelped { retry: true }, Reason::new("retry", reason.text), now);
+                self.edit(id, |incident| incident.until = Some(now));
+            }
+            RunState::Interrupted | RunState::Escalated => self.hand_over(id, reason, effects, now),
+            _ if reason.code == "denied" => self.hand_over(id, reason, effects, now),
+            _ if firing => {
+                self.not_helped(id, reason.clone(), now);
+                if self.incidents.get(&id).is_some_and(|incident| incident.state == State::Escalated) {
+                    self.list_effects(id, effects, now);
+                }
+            }
+            // The alert went by itself; a run that failed half-way may have left something behind.
+            _ if !effects.is_empty() => self.hand_over(id, reason, effects, now),
+            _ => {
+                let text = format!("nothing fires any more; the run had failed: {}", reason.text);
+                self.step(id, Event::RunDone { firing: false }, Reason::new("resolved", text), now);
+            }
+        }
+    }
+
+    fn hand_over(&mut self, id: IncidentId, reason: Reason, effects: &[String], now: Timestamp) {
+        self.step(id, Event::HandedOver, reason, now);
+        self.list_effects(id, effects, now);
+    }
+
+    /// Whoever takes over must know what was changed.
+    fn list_effects(&mut self, id: IncidentId, effects: &[String], now: Timestamp) {
+        if !effects.is_empty() {
+            self.report_with(id, effects, now, |facts| report::follow_up(facts, "What the run changed", ""));
+        }
+    }
+
+    fn gave_back(&mut self, id: IncidentId, state: RunState, reason: Option<Reason>, now: Timestamp) {
+        let failed = !matches!(state, RunState::Done | RunState::Interrupted);
+        let Some(incident) = self.incidents.get(&id) else { return };
+        match incident.state {
+            State::Resolved if failed => {
+                let why = reason.map_or_else(String::new, |reason| reason.text);
+                let reason =
+                    Reason::new("give_back_failed", format!("the alert is resolved, but on_resolved failed: {why}"));
+                self.step(id, Event::HandedOver, reason, now);
+            }
+            State::Resolved => {
+                self.release(id, now);
+                if self.incidents.get(&id).is_some_and(|incident| incident.until.is_none_or(|until| until <= now)) {
+                    self.due(id, now);
+                }
+            }
+            // It fires again and waited for this run to stop.
+            State::Open | State::Held => self.consider(id, now),
+            _ => {}
+        }
+    }
+
+    /// May a run that was interrupted by a restart begin a new effect?
+    pub fn may_go_on(&self, run: &Run) -> Result<(), Reason> {
+        if let Some(down) = self.down_for.filter(|down| *down > self.config.runs.resume_within) {
+            let limit = self.config.runs.resume_within;
+            return Err(Reason::new("interrupted", format!("runbookd was down for {down}, longer than {limit}")));
+        }
+        let firing = self.incidents.get(&run.incident).map(|incident| self.firing(incident));
+        match (run.handler, firing) {
+            (Handler::OnFiring, Some(firing)) if firing.confirmed == 0 => {
+                Err(Reason::new("interrupted", "runbookd was restarted meanwhile, and the alert no longer fires"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Locks targets that a step names for the first time. `Err` names the holder.
+    pub fn lock_more(&mut self, run: &Run, targets: &[String]) -> Result<(), Reason> {
+        match self.locks.taken(run.incident, targets) {
+            None => {
+                self.locks.take(run.incident, targets);
+                Ok(())
+            }
+            Some((target, holder)) => {
+                Err(Reason::new("lock", format!("{target} is being worked on by incident {holder}")))
+            }
+        }
+    }
+
+    /// Does anything of a run's incident still fire?
+    pub fn run_fires(&self, run: &Run) -> bool {
+        self.incidents.get(&run.incident).is_some_and(|incident| self.firing(incident).any())
+    }
+
+    /// `notify`: the step and its message are one transaction.
+    pub fn notify(&mut self, run: &Run, step: Step, text: &str, now: Timestamp) {
+        self.out.writes.push(Write::Step(Box::new(step)));
+        self.report(run.incident, now, |facts| report::notice(facts, text, run.id));
+    }
+}
+
+/// The name under which a target is locked.
+pub fn lock_name(primitive: &str, target: &str) -> String {
+    match primitive {
+        "reload" => format!("reload target {target}"),
+        _ => format!("service {target}"),
+    }
+}

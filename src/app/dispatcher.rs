@@ -1,0 +1,255 @@
+//! The loop: one task that owns the board, feeds it what happens, stages what it writes, and starts what it wants started.
+
+use super::board::{Board, Ended, Out};
+use super::executor::Executor;
+use super::outbox::Outbox;
+use super::{CommandError, Parts, Paused};
+use crate::model::incident::{Incident, IncidentId, Reason};
+use crate::model::payload;
+use crate::model::run::Run;
+use crate::model::step::Step;
+use crate::ports::{Intake, KnownAlert, PortError};
+use jiff::Timestamp;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot, watch};
+
+/// How many posts are handled between two looks at everything else.
+const BATCH: usize = 256;
+/// How often staleness, the metrics of states and the sign of life are seen to.
+const HOUSEKEEPING: Duration = Duration::from_secs(30);
+
+/// What the dispatcher is told by executors, HTTP handlers and timers.
+pub enum Input {
+    Ended(Ended),
+    /// `notify` in a run: step and message in one transaction.
+    Notify {
+        run: Box<Run>,
+        step: Box<Step>,
+        text: String,
+        done: oneshot::Sender<()>,
+    },
+    MayGoOn {
+        run: Box<Run>,
+        answer: oneshot::Sender<Result<(), Reason>>,
+    },
+    Lock {
+        run: Box<Run>,
+        targets: Vec<String>,
+        answer: oneshot::Sender<Result<(), Reason>>,
+    },
+    Fires {
+        run: Box<Run>,
+        answer: oneshot::Sender<bool>,
+    },
+    Ack {
+        id: IncidentId,
+        by: String,
+        answer: oneshot::Sender<Result<Incident, CommandError>>,
+    },
+    Close {
+        id: IncidentId,
+        by: String,
+        reason: String,
+        answer: oneshot::Sender<Result<Incident, CommandError>>,
+    },
+    Pause {
+        by: String,
+        reason: String,
+        answer: oneshot::Sender<Paused>,
+    },
+    Resume {
+        by: String,
+        answer: oneshot::Sender<Result<(), CommandError>>,
+    },
+    CatalogSwapped,
+    Reconciled {
+        asked: Timestamp,
+        known: Result<Vec<KnownAlert>, PortError>,
+    },
+    TellOperators {
+        key: String,
+        title: String,
+        text: String,
+    },
+    Stop,
+}
+
+pub struct Dispatcher {
+    pub parts: Arc<Parts>,
+    pub board: Board,
+    pub inbox: mpsc::UnboundedReceiver<Input>,
+    pub executor: Arc<Executor>,
+    pub outbox: Arc<Outbox>,
+    /// Wakes the reconciler before its time.
+    pub reconcile: Arc<tokio::sync::Notify>,
+    pub paused: watch::Sender<Option<Paused>>,
+    /// Answers to commands, given when what they decided has been staged.
+    pub answers: Vec<Box<dyn FnOnce() + Send>>,
+}
+
+impl Dispatcher {
+    /// Runs until it is told to stop; what it had been told before is handled first.
+    pub async fn run(mut self) {
+        let mut intakes = self.parts.journal.intakes();
+        let mut housekeeping = tokio::time::interval(HOUSEKEEPING);
+        housekeeping.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        self.flush();
+        loop {
+            let committed = *intakes.borrow_and_update();
+            let more = self.take_posts(committed).await;
+            let timer = self.board.next_timer();
+            let clock = self.parts.clock;
+            let due = async move {
+                match timer {
+                    Some(at) => clock.sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                input = self.inbox.recv() => match input {
+                    None | Some(Input::Stop) => return,
+                    Some(input) => {
+                        if self.handle_all(input) {
+                            return;
+                        }
+                    }
+                },
+                () = due => self.board.tick(self.parts.clock.now()),
+                _ = housekeeping.tick() => self.keep_house(),
+                changed = intakes.changed(), if !more => if changed.is_err() { return },
+                () = std::future::ready(()), if more => {}
+            }
+            self.flush();
+        }
+    }
+
+    /// Handles journalled posts that are not reflected yet. Returns whether there are more.
+    async fn take_posts(&mut self, committed: u64) -> bool {
+        if committed <= self.board.handled() {
+            return false;
+        }
+        let posts = match self.parts.journal.intake_after(self.board.handled(), BATCH).await {
+            Ok(posts) => posts,
+            Err(error) => {
+                tracing::error!(%error, "cannot read posts back from the journal; trying again");
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                return true;
+            }
+        };
+        let more = posts.len() == BATCH;
+        for post in posts {
+            self.take_post(post);
+        }
+        self.flush();
+        more
+    }
+
+    fn take_post(&mut self, post: Intake) {
+        let now = self.parts.clock.now();
+        match post.post.group {
+            Some(group) => self.board.intake(post.id, &group, now),
+            None => match payload::decode(&post.post.body) {
+                Ok(group) => self.board.intake(post.id, &group, now),
+                Err(error) => self.board.unreadable(post.id, &error.to_string(), now),
+            },
+        }
+    }
+
+    /// Handles one input and all that wait behind it, up to a bound. Returns whether to stop.
+    fn handle_all(&mut self, first: Input) -> bool {
+        let mut next = Some(first);
+        for _ in 0..BATCH {
+            match next.take() {
+                None => break,
+                Some(Input::Stop) => return true,
+                Some(input) => self.handle(input),
+            }
+            next = self.inbox.try_recv().ok();
+        }
+        match next {
+            Some(Input::Stop) => true,
+            Some(input) => {
+                self.handle(input);
+                false
+            }
+            None => false,
+        }
+    }
+
+    fn handle(&mut self, input: Input) {
+        let now = self.parts.clock.now();
+        let board = &mut self.board;
+        // Whoever asked may be gone: an answer that nobody takes is dropped.
+        match input {
+            Input::Ended(ended) => board.run_ended(ended, now),
+            Input::Notify { run, step, text, done } => {
+                board.notify(&run, *step, &text, now);
+                self.answers.push(Box::new(move || {
+                    let _ = done.send(());
+                }));
+            }
+            Input::MayGoOn { run, answer } => drop(answer.send(board.may_go_on(&run))),
+            Input::Lock { run, targets, answer } => drop(answer.send(board.lock_more(&run, &targets))),
+            Input::Fires { run, answer } => drop(answer.send(board.run_fires(&run))),
+            Input::Ack { id, by, answer } => {
+                let said = board.ack(id, &by, now);
+                self.answers.push(Box::new(move || drop(answer.send(said))));
+            }
+            Input::Close { id, by, reason, answer } => {
+                let said = board.close_by_hand(id, &by, &reason, now);
+                self.answers.push(Box::new(move || drop(answer.send(said))));
+            }
+            Input::Pause { by, reason, answer } => {
+                let paused = board.pause(&by, &reason, now);
+                self.paused.send_replace(Some(paused.clone()));
+                self.answers.push(Box::new(move || drop(answer.send(paused))));
+            }
+            Input::Resume { by, answer } => {
+                let resumed = board.resume(&by, now);
+                self.paused.send_replace(board.paused().cloned());
+                self.answers.push(Box::new(move || drop(answer.send(resumed))));
+            }
+            Input::CatalogSwapped => board.catalog_swapped(self.parts.catalog.load_full(), now),
+            Input::Reconciled { asked, known: Ok(known) } => board.reconciled(asked, &known, now),
+            Input::Reconciled { known: Err(error), .. } => board.not_reconciled(&error.message, now),
+            Input::TellOperators { key, title, text } => board.tell_operators(&key, &title, &text, now),
+            Input::Stop => {}
+        }
+    }
+
+    fn keep_house(&mut self) {
+        let now = self.parts.clock.now();
+        self.board.find_stale(now);
+        self.board.note_alive(now);
+        self.board.count_states();
+        self.parts.metrics.set_journal_healthy(self.parts.journal.health().is_ok());
+    }
+
+    /// Stages what the board wrote, then does what it wants done.
+    fn flush(&mut self) {
+        let Out { writes, starts, wakes, stops, messages, reconcile } = self.board.take_out();
+        if !writes.is_empty() {
+            self.parts.journal.stage(writes);
+        }
+        for answer in self.answers.drain(..) {
+            answer();
+        }
+        for start in starts {
+            self.executor.start(start);
+        }
+        for run in stops {
+            self.executor.stop_run(run);
+        }
+        for run in wakes {
+            self.executor.wake(run);
+        }
+        if messages {
+            self.outbox.nudge();
+        }
+        if reconcile {
+            self.reconcile.notify_one();
+        }
+    }
+}

@@ -1,0 +1,374 @@
+//! Effects: observe, decide the intent, ask the guards, journal, apply, journal. What is in doubt is settled by looking at the target;
+//! a conflict, a time-out and a crash all go that one way.
+
+use super::read::{Unanswered, step_error};
+use super::{Executor, Flow, Input, Work};
+use crate::app::board::lock_name;
+use crate::engine::guard::{self, Bounds};
+use crate::engine::intent::{self, Targets};
+use crate::engine::settle::{Settled, settle};
+use crate::model::cluster::{Service, ServiceIntent};
+use crate::model::duration::Duration;
+use crate::model::incident::Reason;
+use crate::model::label::Labels;
+use crate::model::rule::Rule;
+use crate::model::run::RunState;
+use crate::model::step::{Intent, Outcome, Step, StepError};
+use crate::ports::{ErrorKind, ErrorReason, Write};
+use serde_json::{Value, json};
+use std::sync::Arc;
+use tokio::sync::oneshot;
+
+/// Conflicts and doubts under one sequence number, per target.
+const TRIES: u32 = 5;
+
+/// Why an effect does not happen (now).
+enum Stop {
+    /// The script hears of it.
+    Error(StepError),
+    /// A guard said no: the run ends.
+    Denied(StepError),
+    End(RunState, Option<Reason>),
+    Leave,
+}
+
+impl From<Unanswered> for Stop {
+    fn from(unanswered: Unanswered) -> Self {
+        match unanswered {
+            Unanswered::Leave => Stop::Leave,
+            Unanswered::Error(error) => Stop::Error(step_error(&error)),
+        }
+    }
+}
+
+impl Executor {
+    pub(super) async fn change_services(
+        self: &Arc<Self>,
+        work: &mut Work,
+        primitive: &'static str,
+        args: Vec<Value>,
+    ) -> Flow {
+        let mut step = self.new_step(work, primitive, args);
+        let decided = match self.decide(work, &step).await {
+            Ok(decided) => decided,
+            Err(stop) => return self.stopped(work, step, stop),
+        };
+        let intents: Vec<ServiceIntent> = decided.iter().map(|(intent, _)| intent.clone()).collect();
+        step.before = Some(match intents.as_slice() {
+            [one] => intent::before(&one.change),
+            all => all.iter().map(|one| (one.service.clone(), intent::before(&one.change))).collect(),
+        });
+        let nothing_to_do = decided.iter().all(|(intent, service)| intent::already_so(&intent.change, service));
+        step.intent = Some(Intent::Services(intents));
+        if nothing_to_do {
+            return self.answer(work, step, Outcome::Unchanged, Ok(Value::Null));
+        }
+        work.steps.push(step.clone());
+        match self.record_intent(&step).await {
+            Ok(()) => self.carry_out(work, step, false).await,
+            Err(stop) => self.stopped(work, step, stop),
+        }
+    }
+
+    /// A step whose intent is journalled and whose outcome is not: after a restart.
+    pub(super) async fn settle(self: &Arc<Self>, work: &mut Work) -> Flow {
+        let Some(step) = work.steps.last().cloned() else { return Flow::On };
+        match &step.intent {
+            Some(Intent::Services(_)) => self.carry_out(work, step, true).await,
+            Some(Intent::Reload { target }) => {
+                // A reload is idempotent: it is repeated, if it still may.
+                let target = target.clone();
+                match self.may_begin(work).await {
+                    Ok(()) => self.call_reload(work, step, &target).await,
+                    Err(stop) => self.stopped(work, step, stop),
+                }
+            }
+            _ => {
+                let text = format!("step {} is in doubt without an effect that could be", step.seq);
+                Flow::End(RunState::Failed, Some(Reason::new("run_failed", text)))
+            }
+        }
+    }
+
+    /// From the call to intents that the guards allow.
+    async fn decide(&self, work: &mut Work, step: &Step) -> Result<Vec<(ServiceIntent, Service)>, Stop> {
+        self.may_begin(work).await?;
+        let targets = intent::targets(&step.primitive, &step.args).map_err(Stop::Error)?;
+        let services = self.observe_settled(work, &targets, &step.primitive).await?;
+        let mut decided = Vec::with_capacity(services.len());
+        for service in services {
+            let intent = intent::of_service(&step.primitive, &step.args, &service).map_err(Stop::Error)?;
+            if let Some(changed) = intent::changed_since(&work.steps, &intent.change, &service) {
+                return Err(Stop::Error(changed));
+            }
+            decided.push((intent, service));
+        }
+        self.ask_guards(work, &step.primitive, &decided)?;
+        let names: Vec<String> =
+            decided.iter().map(|(intent, _)| lock_name(&step.primitive, &intent.service)).collect();
+        self.lock(work, names).await?;
+        Ok(decided)
+    }
+
+    /// Paused? Cut off by a restart, and no longer wanted? Waits while paused.
+    async fn may_begin(&self, work: &mut Work) -> Result<(), Stop> {
+        let mut paused = self.paused.clone();
+        let mut stopping = self.stopping.subscribe();
+        tokio::select! {
+            biased;
+            _ = stopping.wait_for(|stop| *stop) => return Err(Stop::Leave),
+            released = paused.wait_for(Option::is_none) => if released.is_err() { return Err(Stop::Leave) },
+        }
+        if !work.unproven {
+            return Ok(());
+        }
+        let (answer, told) = oneshot::channel();
+        let run = Box::new(work.run.clone());
+        self.inbox.send(Input::MayGoOn { run, answer }).map_err(|_| Stop::Leave)?;
+        match told.await.map_err(|_| Stop::Leave)? {
+            Ok(()) => {
+                work.unproven = false;
+                Ok(())
+            }
+            Err(reason) => Err(Stop::End(RunState::Interrupted, Some(reason))),
+        }
+    }
+
+    /// Observes the targets; a service in the middle of an update is waited for, except by a rollback, which is there to end one.
+    async fn observe_settled(&self, work: &Work, targets: &Targets, primitive: &str) -> Result<Vec<Service>, Stop> {
+        let since = self.parts.clock.now();
+        let limit = self.rule(work).map_or(Rule::HOLD_AT_MOST, |rule| rule.hold_at_most);
+        loop {
+            let services = match targets {
+                Targets::One(name) => vec![self.reach(&work.run, || self.parts.cluster.service(name)).await?],
+                Targets::Labelled(labels) => {
+                    let all = self.reach(&work.run, || self.parts.cluster.services()).await?;
+                    intent::labelled(all, labels).map_err(Stop::Error)?
+                }
+            };
+            let busy = services.iter().find(|service| primitive != "rollback" && service.update.in_progress());
+            let Some(busy) = busy else { return Ok(services) };
+            let waited = Duration::between(since, self.parts.clock.now());
+            self.parts.metrics.verdict("updating", "hold");
+            if waited >= limit {
+                let text = format!(
+                    "{} is still in the middle of an update after {waited}: {}",
+                    busy.name, busy.update_message
+                );
+                return Err(Stop::Error(StepError::new("updating", text)));
+            }
+            if !self.pause_for(self.parts.config.runs.poll_every.std()).await {
+                return Err(Stop::Leave);
+            }
+        }
+    }
+
+    fn rule(&self, work: &Work) -> Option<Arc<Rule>> {
+        self.parts.catalog.load().rule(&work.run.rule).cloned()
+    }
+
+    fn ask_guards(&self, work: &Work, primitive: &str, decided: &[(ServiceIntent, Service)]) -> Result<(), Stop> {
+        let bounds = &self.parts.config.bounds;
+        let bounds = Bounds { replicas_min: bounds.replicas_min, replicas_max: bounds.replicas_max };
+        let labels = labels_of(work);
+        let asked = guard::before_effect(self.rule(work).as_deref(), &labels, bounds, primitive, decided);
+        self.verdict(asked)
+    }
+
+    fn verdict(&self, asked: Result<(), (&'static str, Reason)>) -> Result<(), Stop> {
+        match asked {
+            Ok(()) => {
+                self.parts.metrics.verdict("effect", "allow");
+                Ok(())
+            }
+            Err((guard, reason)) => {
+                self.parts.metrics.verdict(guard, "deny");
+                Err(Stop::Denied(StepError::denied(reason.to_string())))
+            }
+        }
+    }
+
+    /// Locks what the run does not hold yet; waits for it, up to the rule's `hold_at_most`.
+    async fn lock(&self, work: &mut Work, mut targets: Vec<String>) -> Result<(), Stop> {
+        targets.retain(|target| !work.locked.contains(target));
+        if targets.is_empty() {
+            return Ok(());
+        }
+        let since = self.parts.clock.now();
+        let limit = self.rule(work).map_or(Rule::HOLD_AT_MOST, |rule| rule.hold_at_most);
+        loop {
+            let (answer, told) = oneshot::channel();
+            let input = Input::Lock { run: Box::new(work.run.clone()), targets: targets.clone(), answer };
+            self.inbox.send(input).map_err(|_| Stop::Leave)?;
+            let reason = match told.await.map_err(|_| Stop::Leave)? {
+                Ok(()) => {
+                    work.locked.extend(targets);
+                    return Ok(());
+                }
+                Err(reason) => reason,
+            };
+            self.parts.metrics.verdict("lock", "hold");
+            let waited = Duration::between(since, self.parts.clock.now());
+            if waited >= limit {
+                return Err(Stop::Denied(StepError::denied(format!("{reason}, for longer than {limit}"))));
+            }
+            if !self.pause_for(self.parts.config.runs.poll_every.std()).await {
+                return Err(Stop::Leave);
+            }
+        }
+    }
+
+    /// Intent before effect: returns when it is durable.
+    async fn record_intent(&self, step: &Step) -> Result<(), Stop> {
+        self.parts.journal.stage(vec![Write::Step(Box::new(step.clone()))]);
+        // A journal that cannot write keeps the ticket open: no effect starts.
+        let mut stopping = self.stopping.subscribe();
+        tokio::select! {
+            biased;
+            committed = self.parts.journal.commit() => committed.map_err(|_| Stop::Leave),
+            _ = stopping.wait_for(|stop| *stop) => Err(Stop::Leave),
+        }
+    }
+
+    /// Applies every change of a step. `in_doubt`: it may have been applied before, so each target is looked at first.
+    async fn carry_out(self: &Arc<Self>, work: &mut Work, mut step: Step, in_doubt: bool) -> Flow {
+        let Some(Intent::Services(intents)) = step.intent.clone() else { return Flow::On };
+        let mut applied: Vec<String> = Vec::new();
+        for at in 0..intents.len() {
+            match self.apply_one(work, &mut step, at, in_doubt).await {
+                Ok(()) => applied.push(intents[at].service.clone()),
+                Err(Stop::Error(mut error)) => {
+                    if !applied.is_empty() {
+                        error.message = format!("{} (done before: {})", error.message, applied.join(", "));
+                        step.value = Some(json!({ "applied": applied }));
+                    }
+                    return self.answer(work, step, Outcome::Failed, Err(error));
+                }
+                Err(stop) => return self.stopped(work, step, stop),
+            }
+        }
+        self.answer(work, step, Outcome::Applied, Ok(Value::Null))
+    }
+
+    async fn apply_one(
+        self: &Arc<Self>,
+        work: &mut Work,
+        step: &mut Step,
+        at: usize,
+        in_doubt: bool,
+    ) -> Result<(), Stop> {
+        let label = format!("{}:{}", step.run, step.seq);
+        let mut doubt = in_doubt;
+        let mut tries = 0;
+        let mut wait = std::time::Duration::from_millis(200);
+        loop {
+            if doubt {
+                match self.settle_one(work, step, at, &label).await? {
+                    Settled::Applied => return Ok(()),
+                    Settled::Changed(error) => return Err(Stop::Error(error)),
+                    Settled::NotApplied => {}
+                }
+            }
+            let Some(Intent::Services(intents)) = &step.intent else { return Ok(()) };
+            let intent = &intents[at];
+            let error = match self.parts.cluster.apply(intent, &label).await {
+                Ok(()) => return Ok(()),
+                Err(error) if error.kind == ErrorKind::Permanent => return Err(Stop::Error(step_error(&error))),
+                Err(error) => error,
+            };
+            tracing::warn!(run = %step.run, step = step.seq, reason = %error.reason, %error, "the outcome is in doubt; looking at the target");
+            doubt = true;
+            tries += 1;
+            if tries >= TRIES && error.reason == ErrorReason::Conflict {
+                let text = format!("{} was changed by others {TRIES} times in a row: {error}", intent.service);
+                return Err(Stop::Error(StepError::new("changed", text)));
+            }
+            if tries >= TRIES {
+                self.note_unreachable(&work.run, step.started_at, &error);
+            }
+            if error.reason != ErrorReason::Conflict && !self.pause_for(wait).await {
+                return Err(Stop::Leave);
+            }
+            wait = (wait * 2).min(std::time::Duration::from_secs(15));
+        }
+    }
+
+    /// Looks at one target of a step in doubt. If the change did not go in, the guards are asked anew and the intent is journalled at the new version.
+    async fn settle_one(
+        self: &Arc<Self>,
+        work: &mut Work,
+        step: &mut Step,
+        at: usize,
+        label: &str,
+    ) -> Result<Settled, Stop> {
+        let Some(Intent::Services(intents)) = &mut step.intent else { return Ok(Settled::Applied) };
+        let intent = intents[at].clone();
+        let found = self.reach(&work.run, || self.parts.cluster.service(&intent.service)).await?;
+        let settled = settle(&intent, label, &found);
+        if settled != Settled::NotApplied {
+            return Ok(settled);
+        }
+        self.may_begin(work).await?;
+        let moved = ServiceIntent { version: found.version, ..intent };
+        self.ask_guards(work, &step.primitive, &[(moved.clone(), found)])?;
+        self.lock(work, vec![lock_name(&step.primitive, &moved.service)]).await?;
+        if let Some(Intent::Services(intents)) = &mut step.intent
+            && intents[at].version != moved.version
+        {
+            intents[at] = moved;
+            self.record_intent(step).await?;
+        }
+        Ok(Settled::NotApplied)
+    }
+
+    pub(super) async fn reload(self: &Arc<Self>, work: &mut Work, primitive: &'static str, args: Vec<Value>) -> Flow {
+        let target = args.first().and_then(Value::as_str).unwrap_or_default().to_string();
+        let mut step = self.new_step(work, primitive, args);
+        if let Err(stop) = self.may_reload(work, &target).await {
+            return self.stopped(work, step, stop);
+        }
+        step.intent = Some(Intent::Reload { target: target.clone() });
+        work.steps.push(step.clone());
+        match self.record_intent(&step).await {
+            Ok(()) => self.call_reload(work, step, &target).await,
+            Err(stop) => self.stopped(work, step, stop),
+        }
+    }
+
+    async fn may_reload(&self, work: &mut Work, target: &str) -> Result<(), Stop> {
+        self.may_begin(work).await?;
+        self.verdict(guard::before_reload(self.rule(work).as_deref(), &labels_of(work), target))?;
+        self.lock(work, vec![lock_name("reload", target)]).await
+    }
+
+    async fn call_reload(self: &Arc<Self>, work: &mut Work, step: Step, target: &str) -> Flow {
+        let mut tries = 0;
+        loop {
+            let error = match self.parts.reload.reload(target).await {
+                Ok(()) => return self.answer(work, step, Outcome::Applied, Ok(Value::Null)),
+                Err(error) => error,
+            };
+            tries += 1;
+            if error.kind == ErrorKind::Permanent || tries >= TRIES {
+                return self.answer(work, step, Outcome::Failed, Err(step_error(&error)));
+            }
+            if !self.pause_for(std::time::Duration::from_secs(1 << tries.min(4))).await {
+                return Flow::Leave;
+            }
+        }
+    }
+
+    fn stopped(&self, work: &mut Work, step: Step, stop: Stop) -> Flow {
+        match stop {
+            Stop::Error(error) => self.answer(work, step, Outcome::Failed, Err(error)),
+            Stop::Denied(error) => self.answer(work, step, Outcome::Denied, Err(error)),
+            Stop::End(state, reason) => Flow::End(state, reason),
+            Stop::Leave => Flow::Leave,
+        }
+    }
+}
+
+/// The labels that templates of the grant are filled with: those common to what fired when the attempt began.
+fn labels_of(work: &Work) -> Labels {
+    serde_json::from_value(work.run.input.alert["labels"].clone()).unwrap_or_default()
+}

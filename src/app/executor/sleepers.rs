@@ -1,0 +1,68 @@
+//! Suspended runs: who sleeps until when. A sleeper is a few words of memory; the rest of it is in the journal.
+
+use crate::model::run::RunId;
+use jiff::Timestamp;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use tokio::sync::Notify;
+
+#[derive(Default)]
+pub struct Sleepers {
+    inner: Mutex<Inner>,
+    earlier: Notify,
+}
+
+#[derive(Default)]
+struct Inner {
+    by_time: BTreeSet<(Timestamp, RunId)>,
+    by_run: HashMap<RunId, Sleeper>,
+}
+
+struct Sleeper {
+    at: Timestamp,
+    /// It has not been allowed a new effect since the restart.
+    resumed: bool,
+    locked: Box<[String]>,
+}
+
+impl Sleepers {
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn add(&self, at: Timestamp, run: RunId, resumed: bool, locked: Vec<String>) {
+        let mut inner = self.inner();
+        inner.by_time.insert((at, run));
+        inner.by_run.insert(run, Sleeper { at, resumed, locked: locked.into() });
+        if inner.by_time.first() == Some(&(at, run)) {
+            self.earlier.notify_one();
+        }
+    }
+
+    /// Takes one out before its time.
+    pub fn take(&self, run: RunId) -> Option<(bool, Vec<String>)> {
+        let mut inner = self.inner();
+        let sleeper = inner.by_run.remove(&run)?;
+        inner.by_time.remove(&(sleeper.at, run));
+        Some((sleeper.resumed, sleeper.locked.into()))
+    }
+
+    /// Takes out all whose time has come.
+    pub fn due(&self, now: Timestamp) -> Vec<(RunId, bool, Vec<String>)> {
+        let mut due = Vec::new();
+        let mut inner = self.inner();
+        while let Some(&(at, run)) = inner.by_time.first().filter(|(at, _)| *at <= now) {
+            inner.by_time.remove(&(at, run));
+            if let Some(sleeper) = inner.by_run.remove(&run) {
+                due.push((run, sleeper.resumed, sleeper.locked.into()));
+            }
+        }
+        due
+    }
+
+    /// When the first wakes, and what resolves when another is to wake before it.
+    pub fn next(&self) -> (Option<Timestamp>, impl Future<Output = ()> + '_) {
+        let at = self.inner().by_time.first().map(|(at, _)| *at);
+        (at, self.earlier.notified())
+    }
+}

@@ -1,0 +1,198 @@
+//! Waits: a deadline in the journal and no thread. Short ones stay in memory, long ones are left to the sleepers.
+
+use super::read::{Unanswered, step_error};
+use super::{Executor, Flow, Input, Work};
+use crate::model::cluster::Convergence;
+use crate::model::duration::Duration;
+use crate::model::incident::Reason;
+use crate::model::run::{Handler, RunState};
+use crate::model::step::{Intent, Outcome, Step, StepError};
+use crate::ports::Write;
+use crate::runbook::evaluate::{Next, Observation};
+use jiff::Timestamp;
+use serde_json::Value;
+use std::borrow::Cow;
+use std::sync::Arc;
+use tokio::sync::oneshot;
+
+/// A wait that is looked at again within this time keeps its run in memory.
+const RESIDENT: Duration = Duration::from_secs(5);
+/// Reads within one poll of a closure.
+const READS_PER_POLL: usize = 100;
+
+/// What one look at a waiting step said.
+enum Look {
+    Met(Value),
+    /// Not yet; what is missing, in words.
+    NotYet(String),
+    Never(StepError),
+    End(RunState, Option<Reason>),
+    Leave,
+}
+
+impl Executor {
+    pub(super) async fn begin_wait(
+        self: &Arc<Self>,
+        work: &mut Work,
+        primitive: &'static str,
+        args: Vec<Value>,
+    ) -> Flow {
+        let timeout = match primitive {
+            "wait_healthy" => args.get(1),
+            _ => args.first(),
+        };
+        let timeout = timeout.and_then(Value::as_str).unwrap_or_default();
+        let timeout = match Duration::parse(timeout) {
+            Ok(timeout) => timeout,
+            Err(why) => {
+                let step = self.new_step(work, primitive, args);
+                return self.answer(work, step, Outcome::Failed, Err(StepError::new("invalid", why)));
+            }
+        };
+        let mut step = self.new_step(work, primitive, args);
+        step.intent = Some(Intent::Until { deadline: step.started_at + timeout.signed(), timeout });
+        step.outcome = Outcome::Waiting;
+        self.parts.journal.stage(vec![Write::Step(Box::new(step.clone()))]);
+        work.steps.push(step);
+        self.wait(work).await
+    }
+
+    /// The run stands at the wait that ends its history.
+    pub(super) async fn wait(self: &Arc<Self>, work: &mut Work) -> Flow {
+        loop {
+            if work.signal.stopped() && work.run.handler == Handler::OnResolved {
+                return Flow::End(RunState::Interrupted, Some(Reason::new("refired", "the alert fires again")));
+            }
+            let Some(step) = work.steps.last().cloned() else { return Flow::On };
+            let Some(Intent::Until { deadline, timeout }) = step.intent else { return Flow::On };
+            let missing = match self.look_at(work, &step).await {
+                Look::Met(value) => return self.end_wait(work, step, Ok(value)),
+                Look::Never(error) => return self.end_wait(work, step, Err(error)),
+                Look::End(state, reason) => return Flow::End(state, reason),
+                Look::Leave => return Flow::Leave,
+                Look::NotYet(missing) => missing,
+            };
+            let now = self.parts.clock.now();
+            if deadline <= now {
+                let error = StepError::new("timeout", format!("{} waited {timeout}: {missing}", step.primitive));
+                return self.end_wait(work, step, Err(error));
+            }
+            let next = self.next_look(&step, deadline, now);
+            self.suspend(work, next);
+            if next.duration_since(now) > RESIDENT.signed() || self.permits.available_permits() == 0 {
+                return Flow::Sleep(next);
+            }
+            if !self.rest(work, next).await {
+                return Flow::Leave;
+            }
+        }
+    }
+
+    fn next_look(&self, step: &Step, deadline: Timestamp, now: Timestamp) -> Timestamp {
+        match &*step.primitive {
+            // Nothing to look at: time passes, or the dispatcher wakes it.
+            "sleep" | "wait_resolved" => deadline,
+            _ => deadline.min(now + self.parts.config.runs.poll_every.signed()),
+        }
+    }
+
+    /// The journal learns once that a run waits, and until when at most.
+    fn suspend(&self, work: &mut Work, next: Timestamp) {
+        let wake_at = match work.steps.last().map(|step| &*step.primitive) {
+            Some("sleep") => Some(next),
+            // These are looked at at once after a restart: what they wait for may have come.
+            _ => None,
+        };
+        if work.run.state != RunState::Suspended || work.run.wake_at != wake_at {
+            work.run.state = RunState::Suspended;
+            work.run.wake_at = wake_at;
+            self.parts.journal.stage(vec![Write::Run(Box::new(work.run.clone()))]);
+        }
+    }
+
+    /// Rests in memory until `until` or a wake-up; false when the process stops.
+    async fn rest(&self, work: &Work, until: Timestamp) -> bool {
+        tokio::select! {
+            () = self.parts.clock.sleep_until(until) => {}
+            () = work.signal.notify.notified() => {}
+        }
+        work.signal.take_woken();
+        !*self.stopping.borrow()
+    }
+
+    fn end_wait(&self, work: &mut Work, step: Step, answer: Result<Value, StepError>) -> Flow {
+        work.run.state = RunState::Running;
+        work.run.wake_at = None;
+        let outcome = if answer.is_ok() { Outcome::Observed } else { Outcome::Failed };
+        self.answer(work, step, outcome, answer)
+    }
+
+    async fn look_at(self: &Arc<Self>, work: &mut Work, step: &Step) -> Look {
+        match &*step.primitive {
+            "sleep" => match &step.intent {
+                Some(Intent::Until { deadline, .. }) if *deadline <= self.parts.clock.now() => Look::Met(Value::Null),
+                _ => Look::NotYet("time passes".into()),
+            },
+            "wait_resolved" => self.look_at_alert(work).await,
+            "wait_healthy" => self.look_at_service(work, step).await,
+            _ => self.poll(work, step).await,
+        }
+    }
+
+    async fn look_at_alert(&self, work: &Work) -> Look {
+        let (answer, told) = oneshot::channel();
+        if self.inbox.send(Input::Fires { run: Box::new(work.run.clone()), answer }).is_err() {
+            return Look::Leave;
+        }
+        match told.await {
+            Ok(false) => Look::Met(Value::Null),
+            Ok(true) => Look::NotYet("the alert still fires".into()),
+            Err(_) => Look::Leave,
+        }
+    }
+
+    async fn look_at_service(&self, work: &Work, step: &Step) -> Look {
+        let name = step.args.first().and_then(Value::as_str).unwrap_or_default();
+        match self.reach(&work.run, || self.parts.cluster.convergence(name)).await {
+            Ok(Convergence::Converged) => Look::Met(Value::Null),
+            Ok(Convergence::Progressing(missing)) => Look::NotYet(missing),
+            Ok(Convergence::Failed(why)) => Look::Never(StepError::new("failed", why)),
+            Err(Unanswered::Leave) => Look::Leave,
+            Err(Unanswered::Error(error)) => Look::Never(step_error(&error)),
+        }
+    }
+
+    /// Evaluates the closure of a `wait_until` on fresh reads. They are shared between runs and kept by none.
+    async fn poll(&self, work: &Work, step: &Step) -> Look {
+        let mut seen: Vec<Observation> = Vec::new();
+        loop {
+            let evaluation = self.evaluate(work, Some(seen.clone())).await;
+            match evaluation.next {
+                Next::Polled(Value::Null | Value::Bool(false)) => {
+                    return Look::NotYet("the condition is not met".into());
+                }
+                Next::Polled(value) => return Look::Met(value),
+                Next::Read { primitive, args } if seen.len() < READS_PER_POLL => {
+                    let answer = match self.look_shared(&work.run, primitive, &args, step.started_at).await {
+                        Ok(value) => Ok(value),
+                        Err(Unanswered::Leave) => return Look::Leave,
+                        Err(Unanswered::Error(error)) => Err(step_error(&error)),
+                    };
+                    seen.push(Observation { primitive: Cow::Borrowed(primitive), args, answer });
+                }
+                Next::Failed(failure) => {
+                    return Look::End(RunState::Failed, Some(super::reason_of(&failure)));
+                }
+                Next::Diverged { seq, recorded, called } => {
+                    let text = format!("step {seq} was {recorded} before, and now the runbook calls {called}");
+                    return Look::End(RunState::Failed, Some(Reason::new("diverged", text)));
+                }
+                Next::Read { .. } => {
+                    let text = format!("the condition of wait_until made more than {READS_PER_POLL} reads");
+                    return Look::End(RunState::Failed, Some(Reason::new("limit", text)));
+                }
+                _ => return Look::End(RunState::Failed, Some(super::unexpected("a step", "wait_until"))),
+            }
+        }
+    }
+}

@@ -1,0 +1,257 @@
+//! May we? Checks before a run and before each effect. Each answer names its guard and the figure (DESIGN §8).
+
+use crate::model::cluster::{Mode, Service, ServiceChange, ServiceIntent};
+use crate::model::duration::Duration;
+use crate::model::incident::{IncidentId, Reason};
+use crate::model::label::Labels;
+use crate::model::rule::Rule;
+use jiff::Timestamp;
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Verdict {
+    Allow,
+    /// Not now. Asked again at `until`, or when what it waits for comes.
+    Hold {
+        until: Option<Timestamp>,
+        page: Page,
+        reason: Reason,
+    },
+    /// Never for this incident: a person takes over.
+    Deny(Reason),
+    /// Nothing of it fires any more.
+    Resolved,
+}
+
+/// Who hears of a hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Page {
+    /// A person, at once: a freeze must not swallow a page.
+    Now,
+    /// A person, after `hold_at_most`.
+    Later,
+    /// A person made it so (a silence): nobody is told again.
+    Never,
+}
+
+impl Verdict {
+    pub fn name(&self) -> &'static str {
+        match self {
+            Verdict::Allow => "allow",
+            Verdict::Hold { .. } => "hold",
+            Verdict::Deny(_) => "deny",
+            Verdict::Resolved => "resolved",
+        }
+    }
+}
+
+/// What of an incident fires now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Firing {
+    pub confirmed: usize,
+    /// Absent from the last payload of its group: it may be gone.
+    pub unconfirmed: usize,
+    /// Silenced or inhibited.
+    pub suppressed: usize,
+}
+
+impl Firing {
+    pub fn any(self) -> bool {
+        self.confirmed + self.unconfirmed + self.suppressed > 0
+    }
+}
+
+/// Everything that the guards before a run look at.
+#[derive(Clone, Debug)]
+pub struct Situation<'a> {
+    pub now: Timestamp,
+    /// Who pulled the kill switch, and why.
+    pub paused: Option<&'a str>,
+    pub firing: Firing,
+    /// Attempts made within this incident: later ones are exempt from the cooldown.
+    pub attempt: u32,
+    /// When a run of this rule and key last had an effect, and which.
+    pub last_effect: Option<(Timestamp, &'a str)>,
+    /// Attempts of this rule within the budget's window, and when the oldest of them leaves it.
+    pub attempts_in_window: u32,
+    /// The first target that another incident has locked.
+    pub locked: Option<(&'a str, IncidentId)>,
+}
+
+/// The guards before a run, in DESIGN's order; the first that does not allow decides.
+pub fn before_run(rule: &Rule, situation: &Situation) -> (&'static str, Verdict) {
+    let guards: [(&'static str, fn(&Rule, &Situation) -> Verdict); 5] = [
+        ("paused", paused),
+        ("still_firing", still_firing),
+        ("cooldown", cooldown),
+        ("budget", budget),
+        ("lock", lock),
+    ];
+    for (name, guard) in guards {
+        match guard(rule, situation) {
+            Verdict::Allow => {}
+            verdict => return (name, verdict),
+        }
+    }
+    ("all", Verdict::Allow)
+}
+
+fn paused(_: &Rule, situation: &Situation) -> Verdict {
+    match situation.paused {
+        None => Verdict::Allow,
+        Some(why) => Verdict::Hold {
+            until: None,
+            page: Page::Now,
+            reason: Reason::new("paused", format!("runbookd is paused ({why}); it goes on with `runbookd resume`")),
+        },
+    }
+}
+
+fn still_firing(_: &Rule, situation: &Situation) -> Verdict {
+    let firing = situation.firing;
+    if !firing.any() {
+        return Verdict::Resolved;
+    }
+    if firing.confirmed > 0 {
+        return Verdict::Allow;
+    }
+    if firing.unconfirmed > 0 {
+        let text = "Alertmanager's last post of the group no longer lists it: it may be gone";
+        return Verdict::Hold { until: None, page: Page::Later, reason: Reason::new("unconfirmed", text) };
+    }
+    let text = "it is silenced or inhibited in Alertmanager";
+    Verdict::Hold { until: None, page: Page::Never, reason: Reason::new("suppressed", text) }
+}
+
+fn cooldown(rule: &Rule, situation: &Situation) -> Verdict {
+    let (Some(cooldown), Some((at, what)), 0) = (rule.cooldown, situation.last_effect, situation.attempt) else {
+        return Verdict::Allow;
+    };
+    let until = at + cooldown.signed();
+    if until <= situation.now {
+        return Verdict::Allow;
+    }
+    let (ago, left) = (Duration::between(at, situation.now), Duration::between(situation.now, until));
+    let text = format!("{what} {ago} ago, {left} of {cooldown} to go");
+    Verdict::Hold { until: Some(until), page: Page::Later, reason: Reason::new("cooldown", text) }
+}
+
+fn budget(rule: &Rule, situation: &Situation) -> Verdict {
+    match rule.budget {
+        Some(budget) if situation.attempts_in_window >= budget.count => {
+            let made = situation.attempts_in_window;
+            let text =
+                format!("{made} attempts of rule {} in the last {}, the budget is {budget}", rule.name, budget.per);
+            Verdict::Deny(Reason::new("budget", text))
+        }
+        _ => Verdict::Allow,
+    }
+}
+
+fn lock(_: &Rule, situation: &Situation) -> Verdict {
+    match situation.locked {
+        None => Verdict::Allow,
+        Some((target, holder)) => Verdict::Hold {
+            until: None,
+            page: Page::Later,
+            reason: Reason::new("lock", format!("{target} is being worked on by incident {holder}")),
+        },
+    }
+}
+
+/// The engine's own bounds, and the rule's, and the labels': the narrowest holds.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    pub replicas_min: u64,
+    pub replicas_max: u64,
+}
+
+/// The guards before an effect on services, on the resolved intent. `rule` is the one now in force by the run's rule name; a deleted rule denies.
+/// `labels` are those the templates of the grant are filled with.
+pub fn before_effect(
+    rule: Option<&Rule>,
+    labels: &Labels,
+    bounds: Bounds,
+    primitive: &str,
+    targets: &[(ServiceIntent, Service)],
+) -> Result<(), (&'static str, Reason)> {
+    let rule = still_there(rule)?;
+    for (intent, service) in targets {
+        granted(rule, labels, primitive, &intent.service)?;
+        within_bounds(rule, bounds, intent, service).map_err(|reason| ("bounds", reason))?;
+    }
+    Ok(())
+}
+
+fn still_there(rule: Option<&Rule>) -> Result<&Rule, (&'static str, Reason)> {
+    rule.ok_or_else(|| ("grant", Reason::new("grant", "its rule is no longer there: a deleted rule allows nothing")))
+}
+
+/// The grant alone, for effects that are not on services (`reload`).
+pub fn before_reload(rule: Option<&Rule>, labels: &Labels, target: &str) -> Result<(), (&'static str, Reason)> {
+    granted(still_there(rule)?, labels, "reload", target)
+}
+
+fn granted(rule: &Rule, labels: &Labels, primitive: &str, target: &str) -> Result<(), (&'static str, Reason)> {
+    let mut of_primitive = rule.allow.iter().filter(|grant| grant.primitive == primitive).peekable();
+    if of_primitive.peek().is_none() {
+        let text = format!("rule {} does not allow {primitive}; add `- {primitive}: …` to its `allow`", rule.name);
+        return Err(("grant", Reason::new("grant", text)));
+    }
+    let mut patterns = Vec::new();
+    for grant in of_primitive {
+        if grant.target.names(target, labels) {
+            return Ok(());
+        }
+        patterns.push(grant.target.source.as_str());
+    }
+    let text = format!("rule {} allows {primitive} on {} only, not on {target:?}", rule.name, patterns.join(", "));
+    Err(("grant", Reason::new("grant", text)))
+}
+
+fn within_bounds(rule: &Rule, bounds: Bounds, intent: &ServiceIntent, service: &Service) -> Result<(), Reason> {
+    let ServiceChange::Scale { from, to } = intent.change else { return Ok(()) };
+    let name = &intent.service;
+    if service.mode != Mode::Replicated {
+        return Err(Reason::new(
+            "bounds",
+            format!("{name} is not a replicated service: it has no number of replicas to set"),
+        ));
+    }
+    let mut floors = vec![(bounds.replicas_min, "the configuration's bounds.replicas_min".to_string())];
+    let mut ceilings = vec![(bounds.replicas_max, "the configuration's bounds.replicas_max".to_string())];
+    if let Some((min, max)) = rule.replicas {
+        floors.push((min, format!("rule {}", rule.name)));
+        ceilings.push((max, format!("rule {}", rule.name)));
+    }
+    for (label, into) in [("com.df.scaleMin", &mut floors), ("com.df.scaleMax", &mut ceilings)] {
+        // Both places count, and the narrowest holds: the two are set by different people.
+        for value in [service.labels.get(label), service.container_labels.get(label)].into_iter().flatten() {
+            let bound = value.trim().parse().map_err(|_| {
+                Reason::new(
+                    "bounds",
+                    format!("the label {label}={value:?} of {name} is no number; expected for example 5"),
+                )
+            })?;
+            into.push((bound, format!("the label {label} of {name}")));
+        }
+    }
+    // Only the bound in the direction of travel is asked: scaling a service back into its bounds must stay possible.
+    let (floor, whose_floor) = floors.into_iter().max_by_key(|(bound, _)| *bound).expect("at least one");
+    let (ceiling, whose_ceiling) = ceilings.into_iter().min_by_key(|(bound, _)| *bound).expect("at least one");
+    if to < floor && to < from {
+        return Err(Reason::new(
+            "bounds",
+            format!("{name}: {to} replicas are fewer than {floor}, the least that {whose_floor} allows"),
+        ));
+    }
+    if to > ceiling && to > from {
+        return Err(Reason::new(
+            "bounds",
+            format!("{name}: {to} replicas are more than {ceiling}, the most that {whose_ceiling} allows"),
+        ));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,223 @@
+//! From a call to its intent: the absolute target of each service, decided on what was just observed.
+
+use crate::model::cluster::{Mode, Service, ServiceChange, ServiceIntent, SpecFields};
+use crate::model::step::{Intent, Outcome, Step, StepError};
+use serde_json::Value;
+use std::collections::BTreeMap;
+
+/// Which services a mutating call is about.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Targets {
+    One(String),
+    /// Every service that carries these labels.
+    Labelled(BTreeMap<String, String>),
+}
+
+/// The targets of a call of an absolute primitive.
+pub fn targets(primitive: &str, args: &[Value]) -> Result<Targets, StepError> {
+    match (primitive, args.first()) {
+        ("reschedule", Some(Value::Object(labels))) => {
+            let labels: BTreeMap<String, String> = labels
+                .iter()
+                .map(|(name, value)| (name.clone(), value.as_str().map_or_else(|| value.to_string(), str::to_string)))
+                .collect();
+            if labels.is_empty() {
+                return Err(StepError::new(
+                    "empty",
+                    "reschedule needs at least one label: no filter would mean every service",
+                ));
+            }
+            Ok(Targets::Labelled(labels))
+        }
+        (_, Some(Value::String(name))) if !name.is_empty() => Ok(Targets::One(name.clone())),
+        _ => Err(StepError::new(
+            "empty",
+            format!("{primitive} was given no service: an empty target is an error, never \"all\""),
+        )),
+    }
+}
+
+/// The services of `all` that `labels` name, in order of their names. None is an error.
+pub fn labelled(all: Vec<Service>, labels: &BTreeMap<String, String>) -> Result<Vec<Service>, StepError> {
+    let mut found: Vec<Service> = all
+        .into_iter()
+        .filter(|service| labels.iter().all(|(name, value)| service.label(name) == Some(value)))
+        .collect();
+    if found.is_empty() {
+        let wanted: Vec<String> = labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        return Err(StepError::new("empty", format!("no service carries the label {}", wanted.join(" and "))));
+    }
+    found.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(found)
+}
+
+/// The intent of one call on one observed service.
+pub fn of_service(primitive: &str, args: &[Value], service: &Service) -> Result<ServiceIntent, StepError> {
+    let change = match primitive {
+        "scale" => scale(args, service)?,
+        "restart" | "reschedule" => ServiceChange::Restart { from: service.force_update, to: service.force_update + 1 },
+        "rollback" => rollback(service)?,
+        "update" => update(args, service)?,
+        other => return Err(StepError::new("invalid", format!("{other} is no change of a service"))),
+    };
+    Ok(ServiceIntent { service: service.name.clone(), id: service.id.clone(), version: service.version, change })
+}
+
+fn scale(args: &[Value], service: &Service) -> Result<ServiceChange, StepError> {
+    if service.mode != Mode::Replicated {
+        let text = format!("{} is a global service: it runs on every node and has no number of replicas", service.name);
+        return Err(StepError::new("invalid", text));
+    }
+    let to = args.get(1).and_then(Value::as_u64);
+    let to = to.ok_or_else(|| StepError::new("invalid", "scale needs a number of replicas that is not negative"))?;
+    Ok(ServiceChange::Scale { from: service.replicas, to })
+}
+
+fn rollback(service: &Service) -> Result<ServiceChange, StepError> {
+    let name = &service.name;
+    let Some(previous) = &service.previous_template_hash else {
+        return Err(StepError::new("refused", format!("{name} has no previous spec: it was never updated")));
+    };
+    if *previous == service.template_hash {
+        let text = format!(
+            "the previous spec of {name} has the same task template: its last change was a scale or a label, and rolling that back would not bring an older image"
+        );
+        return Err(StepError::new("refused", text));
+    }
+    Ok(ServiceChange::Rollback { from: service.template_hash.clone(), to: previous.clone() })
+}
+
+fn update(args: &[Value], service: &Service) -> Result<ServiceChange, StepError> {
+    let mut asked = args.get(1).cloned().unwrap_or_default();
+    let force = asked.as_object_mut().and_then(|map| map.remove("force")) == Some(Value::Bool(true));
+    let mut to: SpecFields = serde_json::from_value(asked)
+        .map_err(|error| StepError::new("invalid", format!("update of {}: {error}", service.name)))?;
+    if force {
+        to.force_update = Some(service.force_update + 1);
+    }
+    if to == SpecFields::default() {
+        return Err(StepError::new("invalid", format!("update of {} names nothing to change", service.name)));
+    }
+    // The values of env that were there may be secrets: they stay out of the journal.
+    let from = SpecFields {
+        image: to.image.as_ref().map(|_| service.image.clone()),
+        env: BTreeMap::new(),
+        labels: to.labels.keys().map(|name| (name.clone(), service.labels.get(name).map(str::to_string))).collect(),
+        limits: to.limits.as_ref().map(|_| service.limits.clone()),
+        force_update: to.force_update.map(|_| service.force_update),
+    };
+    Ok(ServiceChange::Update { from, to })
+}
+
+/// Is what is asked for already so? Then nothing is sent.
+pub fn already_so(change: &ServiceChange, service: &Service) -> bool {
+    match change {
+        ServiceChange::Scale { to, .. } => service.replicas == *to,
+        ServiceChange::Update { to, .. } => fields_hold(to, service),
+        // Each of these is a change by its nature.
+        ServiceChange::Restart { .. } | ServiceChange::Rollback { .. } => false,
+    }
+}
+
+/// Does the service carry every field that an update sets?
+pub fn fields_hold(to: &SpecFields, service: &Service) -> bool {
+    let image = to.image.as_ref().is_none_or(|image| same_image(image, &service.image));
+    let env = to.env.iter().all(|(name, value)| service.env.get(name) == value.as_ref());
+    let labels = to.labels.iter().all(|(name, value)| service.labels.get(name) == value.as_deref());
+    let limits = to.limits.as_ref().is_none_or(|limits| {
+        limits.nano_cpus.is_none_or(|cpus| service.limits.nano_cpus == Some(cpus))
+            && limits.memory_bytes.is_none_or(|bytes| service.limits.memory_bytes == Some(bytes))
+    });
+    let force = to.force_update.is_none_or(|counter| service.force_update == counter);
+    image && env && labels && limits && force
+}
+
+/// Docker may pin the tag that was asked for to a digest: `web:1` is then `web:1@sha256:…`.
+fn same_image(asked: &str, found: &str) -> bool {
+    asked == found || (!asked.contains('@') && found.split('@').next() == Some(asked))
+}
+
+/// Has another hand changed what this change is about since the run last looked? Names what was seen and what is.
+pub fn changed_since(history: &[Step], change: &ServiceChange, service: &Service) -> Option<StepError> {
+    let seen = last_seen(history, &service.name)?;
+    let moved = |what: &str, then: String, now: String| {
+        let name = &service.name;
+        StepError::new(
+            "changed",
+            format!("another hand changed {name} meanwhile: {what} was {then} when this run looked, now it is {now}"),
+        )
+    };
+    match change {
+        ServiceChange::Scale { .. } => {
+            let then = seen.replicas?;
+            (then != service.replicas)
+                .then(|| moved("the number of replicas", then.to_string(), service.replicas.to_string()))
+        }
+        ServiceChange::Update { to, .. } if to.image.is_some() => {
+            let then = seen.image?;
+            (!same_image(&then, &service.image)).then(|| moved("the image", then, service.image.clone()))
+        }
+        _ => None,
+    }
+}
+
+#[derive(Default)]
+struct Seen {
+    replicas: Option<u64>,
+    image: Option<String>,
+}
+
+/// What the run last knew of a service: from a read, or from its own change.
+fn last_seen(history: &[Step], name: &str) -> Option<Seen> {
+    history.iter().rev().find_map(|step| match (&*step.primitive, step.outcome) {
+        ("service", Outcome::Observed) => step.value.as_ref().filter(|value| value["name"] == name).map(seen_in),
+        ("services", Outcome::Observed) => {
+            let all = step.value.as_ref().and_then(Value::as_array)?;
+            all.iter().find(|value| value["name"] == name).map(seen_in)
+        }
+        (_, Outcome::Applied | Outcome::Unchanged) => match &step.intent {
+            Some(Intent::Services(intents)) => {
+                intents.iter().find(|intent| intent.service == name).map(|intent| match &intent.change {
+                    ServiceChange::Scale { to, .. } => Seen { replicas: Some(*to), ..Seen::default() },
+                    ServiceChange::Update { to, .. } => Seen { image: to.image.clone(), ..Seen::default() },
+                    // Afterwards the run cannot know what is there without a look.
+                    ServiceChange::Restart { .. } | ServiceChange::Rollback { .. } => Seen::default(),
+                })
+            }
+            _ => None,
+        },
+        _ => None,
+    })
+}
+
+fn seen_in(value: &Value) -> Seen {
+    Seen { replicas: value["replicas"].as_u64(), image: value["image"].as_str().map(str::to_string) }
+}
+
+/// What was there before, for people and for undo.
+pub fn before(change: &ServiceChange) -> Value {
+    match change {
+        ServiceChange::Scale { from, .. } => serde_json::json!({ "replicas": from }),
+        ServiceChange::Restart { from, .. } => serde_json::json!({ "force_update": from }),
+        ServiceChange::Rollback { from, .. } => serde_json::json!({ "template_hash": from }),
+        ServiceChange::Update { from, .. } => serde_json::to_value(from).unwrap_or_default(),
+    }
+}
+
+/// A service as a runbook sees it. Its environment is left out: it may hold secrets, and what a runbook reads is journalled.
+pub fn service_value(service: &Service) -> Value {
+    serde_json::json!({
+        "id": service.id,
+        "name": service.name,
+        "version": service.version,
+        "image": service.image,
+        "mode": service.mode,
+        "replicas": service.replicas,
+        "running": service.running,
+        "labels": service.labels,
+        "container_labels": service.container_labels,
+        "update": service.update,
+        "update_message": service.update_message,
+        "has_previous": service.previous_template_hash.as_ref().is_some_and(|hash| *hash != service.template_hash),
+    })
+}

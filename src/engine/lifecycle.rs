@@ -1,0 +1,183 @@
+//! The life of an incident: one total function from a state and what happened to the next state and what is to be done (DESIGN §7).
+
+use crate::model::incident::State;
+
+/// What happened to an incident.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// The guards' verdicts.
+    Allowed,
+    Held,
+    Asked,
+    Denied,
+    /// It was held longer than `hold_at_most`, or waited for approval too long.
+    WaitedTooLong,
+    /// The run ended well; does anything of the incident still fire?
+    RunDone {
+        firing: bool,
+    },
+    /// The run failed, was denied or interrupted, or verification did not come; is there another attempt?
+    NotHelped {
+        retry: bool,
+    },
+    /// The runbook handed over, or something happened that only a person can mend.
+    HandedOver,
+    /// Nothing of it fires any more.
+    Resolved,
+    /// A PromQL expectation is met while the alert still fires.
+    Recovered,
+    /// It fires again within the flap window; too often?
+    Refired {
+        too_often: bool,
+    },
+    /// A person acknowledged it.
+    Acknowledged,
+    /// A person closed it, or a rule of a newer catalog took its alerts over.
+    Closed,
+}
+
+/// What is to be done when a state is entered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Act {
+    Nothing,
+    /// Start a run.
+    Start,
+    /// Ask the guards (again) when the time or the condition comes.
+    Wait,
+    /// Wait for the alert to go away, until the rule's deadline.
+    Verify,
+    /// Ask the guards now.
+    Consider,
+    /// Tell a person, who must act.
+    Escalate,
+    /// Close it: give back what was taken, tell the thread, start the flap window.
+    Close,
+}
+
+/// The next state and what to do, or `None` when the table does not have this event in this state: it is ignored, and the state stays.
+pub fn next(state: State, event: Event) -> Option<(State, Act)> {
+    use Act::*;
+    use Event as E;
+    use State as S;
+    Some(match (state, event) {
+        (S::Open | S::Held, E::Allowed) | (S::AwaitingApproval, E::Allowed) => (S::Running, Start),
+        // A person has a runbook run for an incident that was handed over.
+        (S::Escalated, E::Allowed) => (S::Running, Start),
+        (S::Open | S::Held, E::Held) => (S::Held, Wait),
+        (S::Open | S::Held, E::Asked) => (S::AwaitingApproval, Wait),
+        (S::Open | S::Held | S::AwaitingApproval, E::Denied | E::WaitedTooLong | E::HandedOver) => {
+            (S::Escalated, Escalate)
+        }
+
+        (S::Running, E::RunDone { firing: true }) => (S::Verifying, Verify),
+        (S::Running, E::RunDone { firing: false }) => (S::Resolved, Close),
+        (S::Running | S::Verifying, E::NotHelped { retry: true }) => (S::Held, Wait),
+        (S::Running | S::Verifying | S::Recovered, E::NotHelped { retry: false } | E::HandedOver) => {
+            (S::Escalated, Escalate)
+        }
+        // A run goes on to its end whatever the alert does: a drain must reach its activate.
+        (S::Running, E::Resolved | E::Refired { .. }) => (S::Running, Nothing),
+
+        (S::Open | S::Held | S::AwaitingApproval | S::Verifying | S::Recovered | S::Escalated, E::Resolved) => {
+            (S::Resolved, Close)
+        }
+        (S::Verifying, E::Recovered) => (S::Recovered, Nothing),
+        (S::Recovered, E::Refired { .. }) => (S::Recovered, Nothing),
+        (S::Recovered, E::WaitedTooLong) => (S::Escalated, Escalate),
+
+        (S::Resolved, E::Refired { too_often: false }) => (S::Open, Consider),
+        (S::Resolved, E::Refired { too_often: true }) => (S::Escalated, Escalate),
+        // `on_resolved` failed: what was taken is not given back.
+        (S::Resolved, E::HandedOver) => (S::Escalated, Escalate),
+
+        (S::Escalated, E::Acknowledged) => (S::Escalated, Nothing),
+        (S::Held | S::AwaitingApproval | S::Verifying | S::Recovered, E::Acknowledged) => (state, Nothing),
+        (S::Open | S::Held | S::AwaitingApproval | S::Verifying | S::Recovered | S::Escalated, E::Closed) => {
+            (S::Resolved, Close)
+        }
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EVENTS: [Event; 17] = [
+        Event::Allowed,
+        Event::Held,
+        Event::Asked,
+        Event::Denied,
+        Event::WaitedTooLong,
+        Event::RunDone { firing: true },
+        Event::RunDone { firing: false },
+        Event::NotHelped { retry: true },
+        Event::NotHelped { retry: false },
+        Event::HandedOver,
+        Event::Resolved,
+        Event::Recovered,
+        Event::Refired { too_often: false },
+        Event::Refired { too_often: true },
+        Event::Acknowledged,
+        Event::Closed,
+        Event::Resolved,
+    ];
+
+    #[test]
+    fn the_table_reads_as_designed() {
+        use Event as E;
+        use State::*;
+        let cases = [
+            (Open, E::Allowed, Some(Running)),
+            (Open, E::Held, Some(Held)),
+            (Open, E::Denied, Some(Escalated)),
+            (Held, E::Allowed, Some(Running)),
+            (Held, E::Resolved, Some(Resolved)),
+            (Held, E::WaitedTooLong, Some(Escalated)),
+            (Running, E::Resolved, Some(Running)),
+            (Running, E::RunDone { firing: true }, Some(Verifying)),
+            (Running, E::RunDone { firing: false }, Some(Resolved)),
+            (Running, E::NotHelped { retry: true }, Some(Held)),
+            (Running, E::NotHelped { retry: false }, Some(Escalated)),
+            (Running, E::Allowed, None),
+            (Running, E::Closed, None),
+            (Verifying, E::Resolved, Some(Resolved)),
+            (Verifying, E::NotHelped { retry: false }, Some(Escalated)),
+            (Verifying, E::Recovered, Some(Recovered)),
+            (Recovered, E::WaitedTooLong, Some(Escalated)),
+            (Escalated, E::Acknowledged, Some(Escalated)),
+            (Escalated, E::Resolved, Some(Resolved)),
+            (Escalated, E::Closed, Some(Resolved)),
+            (Resolved, E::Refired { too_often: false }, Some(Open)),
+            (Resolved, E::Refired { too_often: true }, Some(Escalated)),
+            (Resolved, E::Allowed, None),
+            (Resolved, E::RunDone { firing: true }, None),
+        ];
+        for (state, event, expect) in cases {
+            assert_eq!(next(state, event).map(|(state, _)| state), expect, "{state} on {event:?}");
+        }
+    }
+
+    #[test]
+    fn only_a_start_enters_running_and_only_a_close_enters_resolved() {
+        for state in State::ALL {
+            for event in EVENTS {
+                let Some((to, act)) = next(state, event) else { continue };
+                if to != state {
+                    assert_eq!(to == State::Running, act == Act::Start, "{state} on {event:?}");
+                    assert_eq!(to == State::Resolved, act == Act::Close, "{state} on {event:?}");
+                    assert_eq!(to == State::Escalated, act == Act::Escalate, "{state} on {event:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_unfinished_state_can_reach_a_person_and_its_end() {
+        for state in State::ALL.into_iter().filter(|state| *state != State::Resolved) {
+            let reach = |to: State| EVENTS.iter().any(|event| next(state, *event).is_some_and(|(s, _)| s == to));
+            assert!(reach(State::Resolved), "{state} never resolves");
+            assert!(reach(State::Escalated), "{state} never reaches a person");
+        }
+    }
+}
