@@ -159,6 +159,7 @@ impl Prepared {
             reload: self.reload,
             alerts: self.alerts,
             humans: self.humans,
+            fallback: Arc::new(ConsoleHumans::stdout()),
             evaluator: Arc::new(Evaluator::pool(EVALUATORS)),
             catalog: self.catalog.clone(),
             metrics: self.metrics.clone(),
