@@ -304,6 +304,11 @@ impl Metrics {
         self.reload_ok.set(0);
     }
 
+    /// What is in the files is what is in force.
+    pub fn reload_unchanged(&self) {
+        self.reload_ok.set(1);
+    }
+
     pub fn set_catalog(&self, rules: usize, runbooks: usize) {
         self.catalog_rules.set(i64::try_from(rules).unwrap_or(i64::MAX));
         self.catalog_runbooks.set(i64::try_from(runbooks).unwrap_or(i64::MAX));

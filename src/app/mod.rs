@@ -10,6 +10,7 @@ mod reconciler;
 pub mod reloader;
 pub mod report;
 pub mod watch;
+pub mod wiring;
 
 use crate::clock::Clock;
 use crate::config::Config;

@@ -1,5 +1,108 @@
-//! The commands.
+//! The commands, one file each. Those that talk to a server use its public API only.
+//!
+//! Exit codes: 0 good, 1 findings or failed, 2 wrong usage or configuration.
 
 pub mod check;
+pub mod client;
+pub mod config;
+pub mod demo;
 pub mod explain;
+pub mod incidents;
+pub mod pause;
 pub mod render;
+pub mod runs;
+pub mod serve;
+pub mod table;
+
+use crate::config::Config;
+use crate::config::read::{ConfigError, Loaded};
+use clap::{Parser, Subcommand};
+use std::future::Future;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// The first time an alert fires, a human solves it. The second time, runbookd does.
+#[derive(Debug, Parser)]
+#[command(name = "runbookd", version, about, max_term_width = 120)]
+pub struct Cli {
+    /// The configuration [default: runbookd.yaml, if there is one]
+    #[arg(long, global = true, value_name = "FILE", env = "RUNBOOKD_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// Answer in JSON
+    #[arg(long, global = true)]
+    pub json: bool,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Receive alerts and act on them
+    Serve(serve::ServeArgs),
+    /// Show what runbookd does, on a simulated cluster: nothing needed, nothing left behind
+    Demo(demo::DemoArgs),
+    /// Check rules and runbooks
+    Check(check::CheckArgs),
+    /// Say which rule takes an alert, why, and why not the others
+    Explain(explain::ExplainArgs),
+    /// List incidents; show, acknowledge or close one
+    Incidents(incidents::IncidentsArgs),
+    /// List runs; show one as a timeline
+    Runs(runs::RunsArgs),
+    /// Pull the kill switch: no run starts, no effect happens
+    Pause(pause::PauseArgs),
+    /// Release the kill switch
+    Resume(pause::ResumeArgs),
+    /// Print the effective configuration, without secrets
+    Config,
+}
+
+/// Carries a command line out.
+pub fn run(cli: Cli) -> ExitCode {
+    let Cli { config, json, command } = cli;
+    let load = || match Config::load(config.as_deref(), std::env::vars()) {
+        Ok(loaded) => Ok(loaded),
+        Err(error) => Err(complain(&error)),
+    };
+    let outcome = match command {
+        Command::Serve(args) => match load() {
+            Ok(loaded) => serve::run(args, loaded),
+            Err(code) => return code,
+        },
+        Command::Check(args) => match load() {
+            Ok(Loaded { config, .. }) => check::run(args, json, &config),
+            Err(code) => return code,
+        },
+        Command::Explain(args) => match load() {
+            Ok(Loaded { config, .. }) => explain::run(args, json, &config),
+            Err(code) => return code,
+        },
+        Command::Config => match load() {
+            Ok(loaded) => config::run(json, &loaded),
+            Err(code) => return code,
+        },
+        Command::Demo(args) => one_thread(demo::run(args)),
+        Command::Incidents(args) => one_thread(incidents::run(args, json)),
+        Command::Runs(args) => one_thread(runs::run(args, json)),
+        Command::Pause(args) => one_thread(pause::pause(args, json)),
+        Command::Resume(args) => one_thread(pause::resume(args, json)),
+    };
+    outcome.unwrap_or_else(|error| {
+        eprintln!("runbookd: {error:#}");
+        ExitCode::from(1)
+    })
+}
+
+/// Runs a client command, for which one thread is plenty.
+fn one_thread(command: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::Result<ExitCode> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(command)
+}
+
+/// A configuration that cannot be read is wrong usage.
+fn complain(error: &ConfigError) -> ExitCode {
+    match error {
+        ConfigError::File(diagnostic) => eprintln!("{}", render::diagnostic(diagnostic, table::colours_on_stderr())),
+        other => eprintln!("runbookd: {other}"),
+    }
+    ExitCode::from(2)
+}

@@ -9,7 +9,7 @@ use std::path::Path;
 const PREFIX: &str = "RUNBOOKD_";
 const RELOAD: &str = "RUNBOOKD_RELOAD_";
 /// Variables of the command line, which are no keys of the configuration.
-const OTHERS: [&str; 3] = ["RUNBOOKD_CONFIG", "RUNBOOKD_SERVER", "RUNBOOKD_CLIENT_TOKEN_FILE"];
+const OTHERS: [&str; 2] = ["RUNBOOKD_CONFIG", "RUNBOOKD_SERVER"];
 
 /// The file that is read, if it exists, when none is named.
 pub const DEFAULT_FILE: &str = "runbookd.yaml";

@@ -1,0 +1,247 @@
+//! Builds the running application from its configuration, in a straight line; shut down last in, first out.
+
+use crate::adapters::cluster::sim::{SimCluster, SimReload};
+use crate::adapters::cluster::swarm::SwarmCluster;
+use crate::adapters::humans::console::ConsoleHumans;
+use crate::adapters::humans::slack::SlackHumans;
+use crate::adapters::journal::path_of;
+use crate::adapters::journal::sqlite::{OpenError, SqliteJournal};
+use crate::adapters::metrics::alertmanager::{Alertmanager, Token};
+use crate::adapters::reload::http::HttpReload;
+use crate::app::heartbeat::{self, SecretUrl};
+use crate::app::metrics::Metrics;
+use crate::app::reloader::{self, Outcome, Reloader};
+use crate::app::{App, Parts};
+use crate::clock::Clock;
+use crate::config::secret::Secrets;
+use crate::config::{ClusterKind, Config};
+use crate::model::diagnostic::Diagnostic;
+use crate::ports::{Alerts, Cluster, Humans, Journal, Reload};
+use crate::runbook::catalog::Catalog;
+use crate::runbook::evaluate::Evaluator;
+use arc_swap::ArcSwap;
+use sha2::{Digest, Sha256};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+/// Threads that evaluate runbooks: an evaluation takes microseconds, so two are plenty.
+const EVALUATORS: usize = 2;
+/// How often a journal in use by another process is tried again.
+const LOCK_RETRY: Duration = Duration::from_millis(250);
+
+/// Why the application cannot be built. Each says how to mend it.
+#[derive(Debug, thiserror::Error)]
+pub enum WiringError {
+    #[error("the rules or runbooks are not valid, and there is no earlier set to keep in force")]
+    Catalog(Vec<Diagnostic>),
+    #[error("{0}")]
+    Setting(String),
+    #[error("{0}")]
+    Journal(String),
+}
+
+/// What can be known before anything is opened or sent. A mistake in the configuration ends here.
+pub struct Prepared {
+    config: Arc<Config>,
+    clock: Clock,
+    metrics: Arc<Metrics>,
+    catalog: Arc<ArcSwap<Catalog>>,
+    journal: PathBuf,
+    swarm: Option<SwarmCluster>,
+    reload: Arc<dyn Reload>,
+    alerts: Option<Arc<dyn Alerts>>,
+    humans: Arc<dyn Humans>,
+    heartbeat: Option<(reqwest::Client, SecretUrl)>,
+}
+
+/// The running application and what runs beside it.
+pub struct Running {
+    pub app: App,
+    reloader: Reloader,
+    heartbeat: Option<JoinHandle<()>>,
+    stopping: watch::Sender<bool>,
+}
+
+/// Checks the configuration and loads the catalog. Reads files; opens, sends and starts nothing.
+pub fn prepare(
+    config: Config,
+    secrets: &Secrets,
+    clock: Clock,
+    metrics: Arc<Metrics>,
+) -> Result<Prepared, WiringError> {
+    let targets: Vec<String> = config.reload.keys().cloned().collect();
+    let catalog = Catalog::load(&config.rules, &config.runbooks, &targets, None).map_err(WiringError::Catalog)?;
+    metrics.reload_accepted(catalog.rules.len(), catalog.programs.len());
+    for warning in &catalog.warnings {
+        tracing::warn!(%warning, "found in rules or runbooks");
+    }
+    let swarm = match config.cluster {
+        ClusterKind::Docker => {
+            Some(SwarmCluster::new(&config.docker).map_err(|error| WiringError::Setting(error.message))?)
+        }
+        ClusterKind::Sim => None,
+    };
+    let reload: Arc<dyn Reload> = match config.cluster {
+        ClusterKind::Docker => {
+            Arc::new(HttpReload::new(&config.reload).map_err(|error| WiringError::Setting(error.message))?)
+        }
+        // A simulated world has simulated effects only.
+        ClusterKind::Sim => Arc::new(SimReload::new(targets)),
+    };
+    Ok(Prepared {
+        clock,
+        metrics,
+        catalog: Arc::new(ArcSwap::from_pointee(catalog)),
+        journal: path_of(&config.journal.url).map_err(|why| WiringError::Setting(format!("journal.url: {why}")))?,
+        swarm,
+        reload,
+        alerts: alerts(&config, secrets)?,
+        humans: humans(&config, secrets)?,
+        heartbeat: heartbeat(secrets)?,
+        config: Arc::new(config),
+    })
+}
+
+fn alerts(config: &Config, secrets: &Secrets) -> Result<Option<Arc<dyn Alerts>>, WiringError> {
+    let Some(url) = &config.alertmanager.url else { return Ok(None) };
+    let token = secrets.alertmanager_token.as_ref().map(|token| Token::new(token.expose()));
+    let alertmanager = Alertmanager::new(client()?, url, token).map_err(WiringError::Setting)?;
+    Ok(Some(Arc::new(alertmanager)))
+}
+
+/// Slack with a bot token, else with a webhook, else the console.
+fn humans(config: &Config, secrets: &Secrets) -> Result<Arc<dyn Humans>, WiringError> {
+    let slack = match (&secrets.slack_token, &secrets.slack_webhook_url) {
+        (Some(token), _) => SlackHumans::bot(&config.slack, token.expose()),
+        (None, Some(url)) => SlackHumans::webhook(&config.slack, url.expose()),
+        (None, None) => return Ok(Arc::new(ConsoleHumans::stdout())),
+    };
+    Ok(Arc::new(slack.map_err(WiringError::Setting)?))
+}
+
+fn heartbeat(secrets: &Secrets) -> Result<Option<(reqwest::Client, SecretUrl)>, WiringError> {
+    let Some(url) = &secrets.heartbeat_url else { return Ok(None) };
+    Ok(Some((client()?, SecretUrl::parse(url.expose()).map_err(WiringError::Setting)?)))
+}
+
+fn client() -> Result<reqwest::Client, WiringError> {
+    reqwest::Client::builder()
+        .user_agent(concat!("runbookd/", env!("CARGO_PKG_VERSION")))
+        .build()
+        .map_err(|error| WiringError::Setting(format!("the HTTP client cannot be made: {error}")))
+}
+
+impl Prepared {
+    pub fn catalog(&self) -> Arc<ArcSwap<Catalog>> {
+        self.catalog.clone()
+    }
+
+    /// Opens the journal and starts the application on it. While another process has the journal it waits, and says so through `waiting`.
+    pub async fn start(self, waiting: impl Fn(&str)) -> Result<Running, WiringError> {
+        let journal: Arc<dyn Journal> = Arc::new(open(&self.journal, waiting).await?);
+        let cluster: Arc<dyn Cluster> = match self.swarm {
+            Some(swarm) => Arc::new(swarm),
+            None => {
+                // Behind the journal's lock: one process at a time has the world, too.
+                let world = SimCluster::open(self.config.world.as_deref(), &beside(&self.journal), self.clock);
+                Arc::new(world.map_err(|error| WiringError::Setting(error.to_string()))?)
+            }
+        };
+        let config = self.config.clone();
+        let app = App::start(Parts {
+            config: self.config,
+            clock: self.clock,
+            journal: journal.clone(),
+            cluster,
+            reload: self.reload,
+            alerts: self.alerts,
+            humans: self.humans,
+            fallback: Arc::new(ConsoleHumans::stdout()),
+            evaluator: Arc::new(Evaluator::pool(EVALUATORS)),
+            catalog: self.catalog.clone(),
+            metrics: self.metrics.clone(),
+        })
+        .await
+        .map_err(|error| WiringError::Journal(format!("the journal cannot be read back: {error}")))?;
+        let (teller, metrics) = (app.clone(), self.metrics);
+        let reloader = reloader::spawn(
+            config.rules.clone(),
+            config.runbooks.clone(),
+            config.reload.keys().cloned().collect(),
+            self.catalog,
+            move |outcome| reloaded(outcome, &teller, &metrics),
+        );
+        let (stopping, stopped) = watch::channel(false);
+        let heartbeat = self.heartbeat.map(|(client, url)| {
+            let well = move || journal.health().is_ok();
+            tokio::spawn(heartbeat::run(client, url, config.heartbeat.every.std(), well, stopped))
+        });
+        Ok(Running { app, reloader, heartbeat, stopping })
+    }
+}
+
+impl Running {
+    /// Last in, first out: nothing starts any more, what is in flight ends and is journalled.
+    pub async fn stop(self) {
+        self.stopping.send_replace(true);
+        if let Some(heartbeat) = self.heartbeat {
+            let _ = heartbeat.await;
+        }
+        self.reloader.stop().await;
+        self.app.stop().await;
+    }
+}
+
+/// The journal, once no other process has it.
+async fn open(path: &Path, waiting: impl Fn(&str)) -> Result<SqliteJournal, WiringError> {
+    let mut told = false;
+    loop {
+        let path = path.to_path_buf();
+        let opened = tokio::task::spawn_blocking(move || SqliteJournal::open(path)).await;
+        match opened.map_err(|error| WiringError::Journal(format!("opening the journal failed: {error}")))? {
+            Ok(journal) => return Ok(journal),
+            Err(error @ OpenError::Locked { .. }) => {
+                if !told {
+                    waiting(&error.to_string());
+                    told = true;
+                }
+                tokio::time::sleep(LOCK_RETRY).await;
+            }
+            Err(error) => return Err(WiringError::Journal(error.to_string())),
+        }
+    }
+}
+
+/// Where the simulated world is kept: `runbookd.db.world`.
+fn beside(journal: &Path) -> PathBuf {
+    let mut name = journal.as_os_str().to_os_string();
+    name.push(".world");
+    name.into()
+}
+
+/// What became of changed files: into the log, the metrics, and (a refusal) to people, once per content.
+fn reloaded(outcome: Outcome, app: &App, metrics: &Metrics) {
+    match outcome {
+        Outcome::Swapped { rules, programs } => {
+            metrics.reload_accepted(rules, programs);
+            tracing::info!(rules, runbooks = programs, "changed rules and runbooks are in force");
+            app.catalog_swapped();
+        }
+        Outcome::Unchanged => metrics.reload_unchanged(),
+        Outcome::Refused(findings) => {
+            metrics.reload_refused();
+            let lines: Vec<String> = findings.iter().map(ToString::to_string).collect();
+            let text = lines.join("\n");
+            tracing::error!(
+                findings = findings.len(),
+                "rules or runbooks are not valid; the earlier set stays in force:\n{text}"
+            );
+            let digest = Sha256::digest(text.as_bytes());
+            let key = format!("reload:{:02x}{:02x}{:02x}{:02x}", digest[0], digest[1], digest[2], digest[3]);
+            app.tell_operators(&key, "Changed rules or runbooks are not valid: the earlier set stays in force", &text);
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! `runbookd runs`: listed, and shown as a timeline.
+
+use crate::cli::client::{Client, ServerArgs, print_json};
+use crate::cli::table::{cell, name_of, print, span, state, table, time};
+use crate::http::view::{RunDetail, RunPage, StepView};
+use crate::model::incident::IncidentId;
+use crate::model::run::RunId;
+use crate::model::text::visible;
+use jiff::Timestamp;
+use serde_json::Value;
+use std::process::ExitCode;
+
+#[derive(Clone, Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct RunsArgs {
+    #[command(subcommand)]
+    action: Option<Action>,
+    #[command(flatten)]
+    list: ListArgs,
+}
+
+#[derive(Clone, Debug, clap::Subcommand)]
+enum Action {
+    /// List runs, newest first
+    List(ListArgs),
+    /// Show one as a timeline of its steps
+    Show(OneArgs),
+}
+
+#[derive(Clone, Debug, clap::Args)]
+struct ListArgs {
+    /// Only those of this incident
+    #[arg(long, value_name = "ID")]
+    incident: Option<IncidentId>,
+    /// Only older than this one: the next page
+    #[arg(long, value_name = "ID")]
+    before: Option<RunId>,
+    #[arg(long, value_name = "COUNT", default_value_t = 50)]
+    limit: usize,
+    #[command(flatten)]
+    server: ServerArgs,
+}
+
+#[derive(Clone, Debug, clap::Args)]
+struct OneArgs {
+    /// r42, or 42
+    id: RunId,
+    #[command(flatten)]
+    server: ServerArgs,
+}
+
+pub async fn run(args: RunsArgs, json: bool) -> anyhow::Result<ExitCode> {
+    match args.action.unwrap_or(Action::List(args.list)) {
+        Action::List(args) => list(args, json).await?,
+        Action::Show(args) => show(args, json).await?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn list(args: ListArgs, json: bool) -> anyhow::Result<()> {
+    let mut pairs = vec![("limit", args.limit.to_string())];
+    pairs.extend(args.incident.map(|id| ("incident", id.to_string())));
+    pairs.extend(args.before.map(|id| ("before", id.to_string())));
+    let answer: Value = Client::new(&args.server)?.query("/api/v1/runs", &pairs).await?;
+    if json {
+        print_json(&answer);
+        return Ok(());
+    }
+    let page: RunPage = serde_json::from_value(answer)?;
+    if page.runs.is_empty() {
+        println!("no runs");
+        return Ok(());
+    }
+    let mut rows = table(&["id", "incident", "state", "runbook", "handler", "attempt", "started", "took", "reason"]);
+    for run in &page.runs {
+        rows.add_row([
+            cell(run.id.to_string()),
+            cell(run.incident.to_string()),
+            state(&name_of(&run.state)),
+            cell(&run.runbook),
+            cell(run.handler.name()),
+            cell(run.attempt.to_string()),
+            cell(time(run.started_at)),
+            cell(span(run.started_at, run.finished_at.unwrap_or_else(Timestamp::now))),
+            cell(run.reason.as_ref().map(ToString::to_string).unwrap_or_default()),
+        ]);
+    }
+    print(&rows);
+    if let Some(next) = page.next {
+        println!("there are more: runbookd runs --before {next}");
+    }
+    Ok(())
+}
+
+async fn show(args: OneArgs, json: bool) -> anyhow::Result<()> {
+    let answer: Value = Client::new(&args.server)?.get(&format!("/api/v1/runs/{}", args.id)).await?;
+    if json {
+        print_json(&answer);
+        return Ok(());
+    }
+    let detail: RunDetail = serde_json::from_value(answer)?;
+    let run = &detail.run;
+    println!(
+        "run {} of incident {}: {}.{}, attempt {}, {} after {}",
+        run.id,
+        run.incident,
+        run.runbook,
+        run.handler.name(),
+        run.attempt,
+        name_of(&run.state),
+        span(run.started_at, run.finished_at.unwrap_or_else(Timestamp::now)),
+    );
+    if let Some(reason) = &run.reason {
+        println!("  {}", visible(&reason.to_string(), 1_000));
+    }
+    let resumed = if run.resumes > 0 { format!(", resumed {} times", run.resumes) } else { String::new() };
+    println!(
+        "  rule {}, program {}, started {}{resumed}",
+        run.rule,
+        run.program.get(..12).unwrap_or(&run.program),
+        time(run.started_at)
+    );
+    println!();
+    let mut rows = table(&["at", "seq", "step", "outcome", "took", "what"]);
+    for step in &detail.steps {
+        rows.add_row([
+            cell(format!("+{}", span(run.started_at, step.started_at))),
+            cell(step.seq.to_string()),
+            cell(call(step)),
+            state(&name_of(&step.outcome)),
+            cell(step.finished_at.map(|end| span(step.started_at, end)).unwrap_or_default()),
+            cell(what(step)),
+        ]);
+    }
+    print(&rows);
+    for line in &detail.log {
+        println!("  log: {}", visible(line, 500));
+    }
+    Ok(())
+}
+
+/// `scale("web", 3)`.
+pub fn call(step: &StepView) -> String {
+    let args: Vec<String> = step.args.iter().map(ToString::to_string).collect();
+    format!("{}({})", step.primitive, args.join(", "))
+}
+
+/// The intent, and what went wrong.
+pub fn what(step: &StepView) -> String {
+    match (&step.intent, &step.error) {
+        (Some(intent), Some(error)) => format!("{}; {error}", intent.text),
+        (Some(intent), None) => intent.text.clone(),
+        (None, Some(error)) => error.to_string(),
+        (None, None) => String::new(),
+    }
+}
