@@ -332,6 +332,7 @@ mod tests {
             attempt: 1,
             flaps: 0,
             had_effect: false,
+            effects: Vec::new(),
             gave_back: false,
             acked_by: None,
             escalated: true,
@@ -359,6 +360,7 @@ mod tests {
             resolved_at: None,
             unconfirmed: false,
             suppressed: false,
+            refire_at: None,
         }
     }
 

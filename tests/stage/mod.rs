@@ -5,7 +5,7 @@
 mod script;
 mod trace;
 
-pub use script::{Action, Scenario};
+pub use script::Scenario;
 pub use trace::trace;
 
 use arc_swap::ArcSwap;
