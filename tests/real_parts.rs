@@ -158,25 +158,30 @@ async fn the_same_alert_from_two_alertmanagers_is_one_run() {
     let lab = Lab::start(2).await;
     lab.shop.latency(2.0);
     lab.scaled_to(3).await;
-    for alertmanager in &lab.alertmanagers {
+    each_has_posted(&lab.alertmanagers).await;
+    lab.incident("verifying").await;
+    lab.ends_well().await;
+}
+
+async fn each_has_posted(alertmanagers: &[Alertmanager]) {
+    for alertmanager in alertmanagers {
         until("a post from each Alertmanager", async || match alertmanager.posts().await? {
             0 => Err("none yet".to_string()),
             _ => Ok(()),
         })
         .await;
     }
-    lab.incident("verifying").await;
-    lab.ends_well().await;
 }
 
 /// The parts around runbookd alone: when this fails, the other tests say nothing about runbookd.
 #[tokio::test]
-async fn an_alert_and_its_end_reach_a_webhook() {
+async fn an_alert_and_its_end_reach_a_webhook_from_each_of_two_alertmanagers() {
     let dir = tempfile::tempdir().expect("a directory");
     let docker = Docker::of_the_tests();
     let shop = Shop::start(&docker, dir.path()).await;
     let (hook, mut posts) = process::webhook().await;
-    let alertmanagers = [Alertmanager::start(dir.path(), &hook, &[], 0)];
+    let peers = monitoring::peers(2);
+    let alertmanagers = [0, 1].map(|at| Alertmanager::start(dir.path(), &hook, &peers, at));
     let _prometheus = Prometheus::start(dir.path(), &shop, &alertmanagers);
     for (latency, status) in [(2.0, "firing"), (0.1, "resolved")] {
         shop.latency(latency);
@@ -190,5 +195,6 @@ async fn an_alert_and_its_end_reach_a_webhook() {
         let labels = &post["alerts"][0]["labels"];
         assert_eq!((&labels["alertname"], &labels["service"]), (&"HighLatency".into(), &shop.name.as_str().into()));
     }
+    each_has_posted(&alertmanagers).await;
     docker.delete(&format!("/services/{}", shop.name)).await;
 }

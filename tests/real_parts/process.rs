@@ -30,6 +30,11 @@ impl Process {
         let _ = self.child.wait();
     }
 
+    /// How it ended, if it has.
+    pub fn ended(&mut self) -> Option<std::process::ExitStatus> {
+        self.child.try_wait().expect("it is our child")
+    }
+
     pub fn said(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
@@ -81,7 +86,7 @@ pub struct Runbookd {
 
 impl Runbookd {
     pub async fn start(dir: &Path, port: u16) -> Runbookd {
-        let runbookd =
+        let mut runbookd =
             Runbookd { process: spawn(dir), dir: dir.to_path_buf(), url: format!("http://127.0.0.1:{port}") };
         runbookd.ready().await;
         runbookd
@@ -94,10 +99,13 @@ impl Runbookd {
         self.ready().await;
     }
 
-    async fn ready(&self) {
+    async fn ready(&mut self) {
         let url = format!("{}/readyz", self.url);
         until("runbookd to be ready", async || {
-            text(&url).await.map(drop).map_err(|error| format!("{error}\n{}", self.process.said()))
+            if let Some(status) = self.process.ended() {
+                panic!("runbookd serve ended with {status}: {}", self.process.said());
+            }
+            text(&url).await.map(drop)
         })
         .await;
     }
