@@ -86,7 +86,7 @@ pub struct Runbookd {
 
 impl Runbookd {
     pub async fn start(dir: &Path, port: u16) -> Runbookd {
-        let runbookd =
+        let mut runbookd =
             Runbookd { process: spawn(dir), dir: dir.to_path_buf(), url: format!("http://127.0.0.1:{port}") };
         runbookd.ready().await;
         runbookd
