@@ -335,6 +335,10 @@ impl Board {
     /// A new catalog is in force: alerts that no rule matched are routed again. That is how the runbook that was just written takes over.
     pub fn catalog_swapped(&mut self, catalog: Arc<crate::runbook::catalog::Catalog>, now: Timestamp) {
         self.catalog = catalog;
+        self.route_unmatched(now);
+    }
+
+    pub(super) fn route_unmatched(&mut self, now: Timestamp) {
         let mut unmatched: Vec<IncidentId> = self
             .incidents
             .values()
