@@ -91,7 +91,8 @@ impl Told {
 
 impl Write for Told {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().expect("nobody panicked").write(bytes)
+        self.0.lock().expect("nobody panicked").extend_from_slice(bytes);
+        Ok(bytes.len())
     }
     fn flush(&mut self) -> std::io::Result<()> {
         Ok(())
@@ -157,6 +158,19 @@ impl Stage {
 
     pub async fn intake(&self, body: &[u8]) -> Answer {
         self.post("/api/v1/alertmanager", body).await
+    }
+
+    /// Asks again and again until the answer is as wanted: what happens behind a 2xx takes its own time.
+    pub async fn until(&self, path: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        let asking = async {
+            loop {
+                let answer = self.get(path).await.json();
+                if wanted(&answer) {
+                    return answer;
+                }
+            }
+        };
+        tokio::time::timeout(std::time::Duration::from_secs(60), asking).await.expect("it comes within a minute")
     }
 
     /// A line of `/metrics`.
