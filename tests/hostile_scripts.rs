@@ -88,7 +88,7 @@ async fn recursion_ends() {
     ] {
         check(script, ANY).await;
     }
-    let (open, close) = ("[".repeat(40), "]".repeat(40));
+    let (open, close) = ("[".repeat(16), "]".repeat(16));
     check(&format!("fn f(x) {{ {open}f(x){close} }} fn on_firing(alert, params) {{ f(0) }}"), LIMIT).await;
     check(&format!("fn f(x) {{ [1].map(|y| {open}f(y){close}) }} fn on_firing(alert, params) {{ f(0) }}"), LIMIT).await;
 }
@@ -155,13 +155,13 @@ async fn deep_nesting_does_not_break_the_stack() {
         "let f = Fn(\"f\"); loop { f = Fn(\"f\").curry(f); }",
         "let a = []; loop { a = [a]; }",
         "let m = #{}; loop { m = #{m: m}; }",
-        "let a = []; for i in 0..3000 { a = [a]; } loop { print(a); }",
-        "let a = []; for i in 0..3000 { a = [a]; } let b = a; loop { if a != b { throw 1; } }",
-        "let m = #{}; for i in 0..3000 { m = #{m: m}; } loop { m.to_json(); debug(m); `${m}` }",
+        "let a = []; for i in 0..1000 { a = [a]; } loop { print(a); }",
+        "let a = []; for i in 0..1000 { a = [a]; } let b = a; loop { if a != b { throw 1; } }",
+        "let m = #{}; for i in 0..1000 { m = #{m: m}; } loop { m.to_json(); debug(m); `${m}` }",
         "let f = || 0; for i in 0..20000 { let g = f; f = || g; } throw f;",
-        "let a = []; for i in 0..3000 { a = [a]; } throw a;",
-        "let a = []; for i in 0..3000 { a = [a]; } scale(a, a);",
-        "let a = []; for i in 0..3000 { a = [a]; } update(\"web\", #{env: #{a: a}});",
+        "let a = []; for i in 0..1000 { a = [a]; } throw a;",
+        "let a = []; for i in 0..1000 { a = [a]; } scale(a, a);",
+        "let a = []; for i in 0..1000 { a = [a]; } update(\"web\", #{env: #{a: a}});",
     ] {
         check(script, ANY).await;
     }

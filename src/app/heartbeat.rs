@@ -1,5 +1,6 @@
 //! Tells somebody else that runbookd is well, so that its own death is noticed.
 
+use crate::adapters::innermost;
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, interval_at};
@@ -38,7 +39,7 @@ pub async fn run(
     is_well: impl Fn() -> bool + Send,
     mut stopped: watch::Receiver<bool>,
 ) {
-    let mut ticks = interval_at(Instant::now(), every.max(Duration::from_secs(1)));
+    let mut ticks = interval_at(Instant::now(), every.max(Duration::from_millis(1)));
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut last: Result<(), String> = Ok(());
     loop {
@@ -60,7 +61,7 @@ pub async fn run(
 }
 
 async fn ping(client: &reqwest::Client, url: &SecretUrl) -> Result<(), String> {
-    let answer =
-        client.get(url.0.clone()).timeout(TIMEOUT).send().await.map_err(|error| error.without_url().to_string())?;
+    let answer = client.get(url.0.clone()).timeout(TIMEOUT).send().await;
+    let answer = answer.map_err(|error| format!("the heartbeat URL cannot be reached: {}", innermost(&error)))?;
     if answer.status().is_success() { Ok(()) } else { Err(format!("the heartbeat URL answered {}", answer.status())) }
 }

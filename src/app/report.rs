@@ -110,13 +110,13 @@ pub fn state_update(facts: &Facts) -> Message {
 
 /// `notify(text)` of a run: informs, nobody must act.
 pub fn notice(facts: &Facts, text: &str, run: RunId) -> Message {
-    let title = visible(text, TITLE_CHARS);
+    let title = text.trim().lines().next().unwrap_or_default().to_string();
     let from = match &facts.incident.runbook {
         Some(runbook) => format!("{runbook}, run {run}, for {}", subject(facts)),
         None => format!("run {run}, for {}", subject(facts)),
     };
     // A short text is the title already.
-    let whole = if text.chars().count() > TITLE_CHARS || text.contains('\n') { paragraph(text) } else { None };
+    let whole = if text.chars().count() > TITLE_CHARS || text.trim().contains('\n') { paragraph(text) } else { None };
     let body = whole.into_iter().chain([Section::Text(from)]).collect();
     Message { severity: "info".to_string(), ..message(facts, Kind::Notice, title, body) }
 }
@@ -301,4 +301,223 @@ fn without(labels: &Labels, name: &str) -> Labels {
 
 fn without_all(labels: &Labels, other: &Labels) -> Labels {
     labels.iter().filter(|(name, value)| other.get(name) != Some(value)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::adapters::humans::console;
+    use crate::model::alert::{Alert, Fingerprint, GroupRef, Status};
+    use crate::model::incident::IncidentId;
+
+    fn labels(pairs: &[(&str, &str)]) -> Labels {
+        pairs.iter().copied().collect()
+    }
+
+    fn at(minute: i64) -> Timestamp {
+        Timestamp::from_second(1_767_225_600 + 60 * minute).expect("a valid instant")
+    }
+
+    fn incident(state: State, text: &str) -> Incident {
+        Incident {
+            id: IncidentId(7),
+            state,
+            reason: Reason::new("run_failed", text),
+            rule: Some("scale-out".into()),
+            runbook: Some("scale_out".into()),
+            key: "service=\"web\"".into(),
+            labels: labels(&[("alertname", "HighLatency"), ("service", "web"), ("severity", "page")]),
+            alerts: vec![],
+            runs: vec![],
+            attempt: 1,
+            flaps: 0,
+            had_effect: false,
+            effects: Vec::new(),
+            gave_back: false,
+            acked_by: None,
+            escalated: true,
+            opened_at: at(0),
+            since: at(5),
+            until: None,
+            held_since: None,
+            closed_at: None,
+        }
+    }
+
+    fn level(instance: &str) -> Level {
+        Level {
+            alert: Alert {
+                fingerprint: Fingerprint(1),
+                status: Status::Firing,
+                labels: labels(&[("alertname", "HighLatency"), ("service", "web"), ("instance", instance)]),
+                annotations: labels(&[("summary", "slow"), ("runbook_url", "https://wiki/slow")]),
+                starts_at: at(2),
+                ends_at: None,
+                generator_url: "http://prometheus/graph".into(),
+            },
+            group: GroupRef { key: "k".into(), external_url: "http://alertmanager/".into() },
+            last_seen: at(3),
+            resolved_at: None,
+            unconfirmed: false,
+            suppressed: false,
+            refire_at: None,
+        }
+    }
+
+    fn facts<'a>(incident: &'a Incident, alerts: &'a [&'a Level], steps: &'a [String]) -> Facts<'a> {
+        Facts {
+            incident,
+            alerts,
+            near: &[],
+            steps,
+            truncated: 0,
+            channel: Some("#ops"),
+            severity: None,
+            external_url: Some("http://runbookd:9095/"),
+            now: at(12),
+        }
+    }
+
+    /// Compares with what the console shows: the whole message, readable.
+    fn check(message: &Message, expect: &str) {
+        assert_eq!(console::render(message), format!("{expect}\n\n"));
+    }
+
+    #[test]
+    fn an_escalation_says_why_what_was_done_and_where_to_look() {
+        let incident = incident(State::Escalated, "");
+        let (one, two) = (level("a:80"), level("b:80"));
+        let steps = ["web: 2 → 3 replicas at version 114".to_string()];
+        let reason = Reason::new("run_failed", "scale_out.rhai:9:5: still slow\nafter 2m");
+        check(
+            &escalation(&facts(&incident, &[&one, &two], &steps), &reason),
+            "── ESCALATION i7 · HighLatency web needs a person · critical · 2026-01-01T00:12:00Z · for #ops
+   scale_out.rhai:9:5: still slow
+   after 2m
+   What runbookd did:
+     - web: 2 → 3 replicas at version 114
+   2 alerts, firing for 10m (since 2026-01-01T00:02:00Z).
+   Labels: alertname=\"HighLatency\" service=\"web\" severity=\"page\"
+   Annotations: summary=\"slow\"
+   Alerts:
+     - {instance=\"a:80\"} slow
+     - {instance=\"b:80\"} slow
+   Runbook: https://wiki/slow
+   Source: http://prometheus/graph
+   Alertmanager: http://alertmanager/#/alerts
+   Incident: http://runbookd:9095/api/v1/incidents/i7",
+        );
+    }
+
+    #[test]
+    fn a_hold_says_what_it_waits_for() {
+        let incident = incident(State::Held, "");
+        let reason = Reason::new("paused", "paused by ann: maintenance");
+        let message = held(&facts(&incident, &[], &[]), &reason);
+        assert_eq!((message.kind, message.title.as_str()), (Kind::Escalation, "HighLatency web is held back"));
+        let expect = "paused by ann: maintenance\nscale_out runs when it is released, unless somebody acknowledges the incident first.";
+        assert_eq!(message.body[0], Section::Text(expect.to_string()));
+    }
+
+    #[test]
+    fn an_update_says_how_it_stands() {
+        let steps = ["web: 2 → 3 replicas".to_string()];
+        // State, who has it, steps, title, first paragraph.
+        type Row<'a> = (State, Option<&'a str>, &'a [String], &'a str, &'a str);
+        let table: [Row; 6] = [
+            (State::Resolved, None, &steps, "HighLatency web resolved after 12m", "it is over."),
+            (State::Resolved, None, &[], "HighLatency web resolved after 12m", "it is over. runbookd changed nothing."),
+            (State::Resolved, Some("ann"), &[], "HighLatency web resolved after 12m", "it is over. ann had it."),
+            (State::Escalated, Some("ann"), &[], "HighLatency web ann has it", "it is over"),
+            (State::Open, None, &[], "HighLatency web fires again", "it is over"),
+            (State::Recovered, None, &[], "HighLatency web has recovered, and still fires", "it is over"),
+        ];
+        for (state, acked_by, steps, title, text) in table {
+            let incident = Incident { acked_by: acked_by.map(str::to_string), ..incident(state, "it is over") };
+            let message = state_update(&facts(&incident, &[], steps));
+            assert_eq!((message.kind, message.title.as_str()), (Kind::Update(state), title));
+            assert_eq!(message.body[0], Section::Text(text.to_string()), "{title}");
+            assert_eq!(message.body.len(), 1 + usize::from(!steps.is_empty()), "{title}");
+        }
+    }
+
+    #[test]
+    fn a_notice_is_short_and_names_its_run() {
+        let incident = incident(State::Running, "");
+        check(
+            &notice(&facts(&incident, &[], &[]), "web scaled out", RunId(3)),
+            "── NOTICE i7 · web scaled out · info · 2026-01-01T00:12:00Z · for #ops
+   scale_out, run r3, for HighLatency web",
+        );
+        let lines = notice(&facts(&incident, &[], &[]), "web scaled out\nto 3\n", RunId(3));
+        assert_eq!(
+            (lines.title.as_str(), &lines.body[0]),
+            ("web scaled out", &Section::Text("web scaled out\nto 3".into()))
+        );
+        let long = notice(&facts(&incident, &[], &[]), &"x".repeat(500), RunId(3));
+        assert_eq!((long.title.chars().count(), &long.body[0]), (150, &Section::Text("x".repeat(500))));
+    }
+
+    #[test]
+    fn unreadable_alerts_are_told_with_what_was_sent() {
+        let bad = Malformed { index: 1, why: "the alert has no labels".into(), excerpt: "{}".into() };
+        check(
+            &unreadable("web\\.hook", "{}:{}", &[bad], at(0)),
+            "── ESCALATION · An alert could not be read · critical · 2026-01-01T00:00:00Z
+   In a post for receiver \"web\\\\.hook\", group {}:{}. The rest of the post was accepted; nothing is done about these.
+   What was wrong:
+     - alert 2: the alert has no labels in {}",
+        );
+    }
+
+    #[test]
+    fn whatever_arrives_the_message_stays_small_and_visible() {
+        let huge = "\u{7}\u{202e}x".repeat(2_000);
+        let many: Labels =
+            (0..256).map(|n| (format!("l{n}"), huge.clone())).chain([("alertname".into(), huge.clone())]).collect();
+        let incident =
+            Incident { labels: many.clone(), acked_by: Some(huge.clone()), ..incident(State::Resolved, &huge) };
+        let mut level = level(&huge);
+        (level.alert.annotations, level.alert.generator_url) = (many, format!("http://h/{huge}").into());
+        let alerts = vec![&level; 100];
+        let (steps, near) = (vec![huge.clone(); 1_000], vec![(huge.clone(), huge.clone()); 50]);
+        let facts = Facts { near: &near, truncated: u64::MAX, ..facts(&incident, &alerts, &steps) };
+        let messages = [
+            escalation(&facts, &incident.reason),
+            held(&facts, &incident.reason),
+            follow_up(&facts, &huge, &huge),
+            state_update(&facts),
+            notice(&facts, &huge, RunId(1)),
+            operators(&huge, &huge, at(0)),
+            unreadable(
+                &huge,
+                &huge,
+                &vec![Malformed { index: 0, why: huge.clone(), excerpt: huge.clone() }; 100],
+                at(0),
+            ),
+        ];
+        for message in messages {
+            let json = serde_json::to_string(&message).expect("plain data");
+            assert!(json.len() < 100_000, "{} bytes of {}", json.len(), message.title);
+            assert!(message.title.chars().count() <= TITLE_CHARS);
+            assert!(!json.contains("\\u0007") && !json.contains('\u{202e}'), "{}", message.title);
+        }
+    }
+
+    #[test]
+    fn only_what_can_be_clicked_safely_is_a_link() {
+        let table = [
+            ("https://wiki/x?a=b#c", true),
+            ("http://h", true),
+            ("javascript:alert(1)", false),
+            ("https://h/a b", false),
+            ("https://h/a|b", false),
+            ("https://h/>x", false),
+            ("HTTPS", false),
+            ("", false),
+        ];
+        for (url, expect) in table {
+            assert_eq!(is_link(url), expect, "{url}");
+        }
+    }
 }

@@ -142,6 +142,9 @@ pub struct Incident {
     pub flaps: u32,
     /// An `on_firing` run of it had an effect.
     pub had_effect: bool,
+    /// What its runs changed, in words, the newest last; bounded.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub effects: Vec<String>,
     /// `on_resolved` was started: it runs once.
     pub gave_back: bool,
     /// Who has it.

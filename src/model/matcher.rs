@@ -9,8 +9,46 @@ pub struct Matcher {
     pub name: String,
     pub op: Op,
     pub value: String,
-    /// For `=~` and `!~`: the expression, anchored at both ends.
-    regex: Option<Regex>,
+    /// For `=~` and `!~`.
+    expression: Option<Expression>,
+}
+
+/// An anchored expression. Most are simpler than a regular expression, which takes long to compile and is needed a thousand times.
+#[derive(Clone, Debug)]
+enum Expression {
+    /// Plain words between bars, sorted; one may be empty.
+    Words(Vec<Box<str>>),
+    /// `.+`
+    Something,
+    /// `.*`
+    Anything,
+    Regex(Box<Regex>),
+}
+
+impl Expression {
+    fn new(text: &str) -> Result<Self, regex::Error> {
+        let special = |c| r"\.+*?()[]{}^$".contains(c);
+        Ok(match text {
+            ".+" => Expression::Something,
+            ".*" => Expression::Anything,
+            _ if !text.contains(special) => {
+                let mut words: Vec<Box<str>> = text.split('|').map(Box::from).collect();
+                words.sort_unstable();
+                words.dedup();
+                Expression::Words(words)
+            }
+            _ => Expression::Regex(Box::new(anchored(text)?)),
+        })
+    }
+
+    fn matches(&self, value: &str) -> bool {
+        match self {
+            Expression::Words(words) => words.iter().any(|word| **word == *value),
+            Expression::Something => !value.is_empty() && !value.contains('\n'),
+            Expression::Anything => !value.contains('\n'),
+            Expression::Regex(regex) => regex.is_match(value),
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,14 +85,16 @@ pub struct MatcherError {
 impl Matcher {
     /// Builds a matcher. The error says what is wrong with the expression.
     pub fn new(name: &str, op: Op, value: &str) -> Result<Self, String> {
-        let regex =
-            match op {
-                Op::Equal | Op::NotEqual => None,
-                Op::Matches | Op::NotMatches => Some(anchored(value).map_err(|error| {
-                    format!("{value:?} is no regular expression: {}", last_line(&error.to_string()))
-                })?),
-            };
-        Ok(Matcher { name: name.to_string(), op, value: value.to_string(), regex })
+        let compile = || {
+            let wrong =
+                |error: regex::Error| format!("{value:?} is no regular expression: {}", last_line(&error.to_string()));
+            Expression::new(value).map_err(wrong)
+        };
+        let expression = match op {
+            Op::Equal | Op::NotEqual => None,
+            Op::Matches | Op::NotMatches => Some(compile()?),
+        };
+        Ok(Matcher { name: name.to_string(), op, value: value.to_string(), expression })
     }
 
     /// Reads Alertmanager's notation: `name = "value"`, the spaces optional, the name and the value quoted or bare.
@@ -67,27 +107,23 @@ impl Matcher {
     }
 
     pub fn matches_value(&self, value: &str) -> bool {
-        let regex = || self.regex.as_ref().expect("built with an expression").is_match(value);
+        let expression = || self.expression.as_ref().expect("built with an expression").matches(value);
         match self.op {
             Op::Equal => value == self.value,
             Op::NotEqual => value != self.value,
-            Op::Matches => regex(),
-            Op::NotMatches => !regex(),
+            Op::Matches => expression(),
+            Op::NotMatches => !expression(),
         }
     }
 
     /// The only values it can match, when there are few and none is "": of `=`, and of `=~` with plain words between bars.
     pub fn literals(&self) -> Option<Vec<&str>> {
-        let plain = |word: &str| !word.is_empty() && !word.contains(|c| r"\.+*?()[]{}^$#&-~".contains(c));
-        match self.op {
-            Op::Equal => (!self.value.is_empty()).then(|| vec![self.value.as_str()]),
-            Op::Matches => {
-                let mut words: Vec<&str> = self.value.split('|').collect();
-                words.sort_unstable();
-                words.dedup();
-                words.iter().all(|word| plain(word)).then_some(words)
+        match (self.op, &self.expression) {
+            (Op::Equal, _) => (!self.value.is_empty()).then(|| vec![self.value.as_str()]),
+            (Op::Matches, Some(Expression::Words(words))) => {
+                words.iter().map(|word| (!word.is_empty()).then_some(&**word)).collect()
             }
-            Op::NotEqual | Op::NotMatches => None,
+            _ => None,
         }
     }
 }
@@ -430,6 +466,7 @@ mod tests {
         check("a=\"\"", None);
         check("a!=x", None);
         check("a=~\"y|x|y\"", Some(&["x", "y"]));
+        check("a=~\"web-1|web-2\"", Some(&["web-1", "web-2"]));
         check("a=~\"x|\"", None);
         check("a=~\"x.\"", None);
         check("a!~\"x|y\"", None);
@@ -467,6 +504,14 @@ mod tests {
             prop_assert_eq!(matcher.matches(&labels), naive(op, &pattern, seen));
             if let Some(literals) = matcher.literals() {
                 prop_assert_eq!(literals.contains(&seen), matcher.matches(&labels));
+            }
+        }
+
+        #[test]
+        fn a_shortcut_is_what_the_expression_says(pattern in "[ab|.+*&#~ -]{0,4}", value in "[ab&#~ \n-]{0,3}") {
+            if let Ok(regex) = anchored(&pattern) {
+                let matcher = Matcher::new("x", Op::Matches, &pattern).expect("the same expression");
+                prop_assert_eq!(matcher.matches_value(&value), regex.is_match(&value));
             }
         }
 

@@ -7,7 +7,6 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
-use std::borrow::Cow;
 use std::fmt;
 use std::marker::PhantomData;
 
@@ -385,13 +384,24 @@ impl<'de> Visitor<'de> for Pairs {
     }
 }
 
-/// A fingerprint, or whatever stands in its place.
+/// A fingerprint, or whatever text stands in its place.
 struct Identity(Option<Fingerprint>);
 
 impl<'de> Deserialize<'de> for Identity {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let raw = <&RawValue>::deserialize(deserializer)?.get();
-        let text: Option<Cow<str>> = serde_json::from_str(raw).ok();
-        Ok(Identity(text.and_then(|text| Fingerprint::parse(&text))))
+        struct Hex;
+        impl<'de> Visitor<'de> for Hex {
+            type Value = Identity;
+            fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+                f.write_str("a string")
+            }
+            fn visit_str<E: Error>(self, text: &str) -> Result<Identity, E> {
+                Ok(Identity(Fingerprint::parse(text)))
+            }
+            fn visit_unit<E: Error>(self) -> Result<Identity, E> {
+                Ok(Identity(None))
+            }
+        }
+        deserializer.deserialize_any(Hex).map_err(|error| within("fingerprint", error))
     }
 }

@@ -28,6 +28,17 @@ pub struct Catalog {
     positions: HashMap<String, usize>,
     /// What compiling each program warned of: a program that is taken over keeps its warnings.
     compiled: HashMap<String, Vec<Diagnostic>>,
+    /// Each file of rules as it was read: an unchanged one is not parsed again.
+    parsed: Vec<Arc<RuleFile>>,
+}
+
+/// A file of rules, read.
+struct RuleFile {
+    /// For people, with its directory.
+    file: String,
+    text: Arc<str>,
+    rules: Vec<Written>,
+    findings: Vec<Diagnostic>,
 }
 
 impl Catalog {
@@ -59,28 +70,25 @@ impl Catalog {
     ) -> Result<Catalog, Vec<Diagnostic>> {
         let mut found = files.unreadable.clone();
         let (programs, compiled, broken) = compile(&files, runbooks, previous, &mut found);
+        let parsed = parse(&files, rules, previous);
         let mut checker =
             Checker { programs: &programs, broken, reload_targets, names: HashMap::new(), found: &mut found };
-        let mut written = Vec::new();
-        for (path, text) in &files.rules {
-            let file = rules.join(path).display().to_string();
-            let (rules, findings) = rules::read(&file, text);
-            checker.found.extend(findings);
-            for rule in rules {
-                checker.rule(&rule, &file, text);
-                written.push((rule, file.clone(), text.clone()));
+        for file in &parsed {
+            checker.found.extend(file.findings.iter().cloned());
+            for rule in &file.rules {
+                checker.rule(rule, file);
             }
         }
         let mut warnings: Vec<Diagnostic> = compiled.values().flatten().cloned().collect();
-        warnings.extend(unreachable(&written));
+        warnings.extend(unreachable(&parsed));
         tidy(&mut warnings);
         tidy(&mut found);
         if found.iter().any(|finding| finding.severity == Severity::Error) {
             found.extend(warnings);
             return Err(found);
         }
-        let rules = written.into_iter().map(|(written, _, _)| Arc::new(written.rule)).collect();
-        Ok(Catalog { warnings, digest: files.digest, compiled, ..Catalog::new(rules, programs) })
+        let rules = parsed.iter().flat_map(|file| &file.rules).map(|written| written.rule.clone()).collect();
+        Ok(Catalog { warnings, digest: files.digest, compiled, parsed, ..Catalog::new(rules, programs) })
     }
 
     pub fn rule(&self, name: &str) -> Option<&Arc<Rule>> {
@@ -101,25 +109,41 @@ fn tidy(findings: &mut Vec<Diagnostic>) {
     findings.dedup();
 }
 
-fn unreachable(written: &[(Written, String, Arc<str>)]) -> Vec<Diagnostic> {
-    let rules: Vec<&Rule> = written.iter().map(|(written, _, _)| &written.rule).collect();
+fn unreachable(files: &[Arc<RuleFile>]) -> Vec<Diagnostic> {
+    let all: Vec<(&RuleFile, &Written)> =
+        files.iter().flat_map(|file| file.rules.iter().map(move |rule| (&**file, rule))).collect();
+    let rules: Vec<&Rule> = all.iter().map(|(_, written)| &*written.rule).collect();
     rules::unreachable(&rules)
         .into_iter()
         .map(|(at, other)| {
-            let (written, file, text) = &written[at];
+            let (file, written) = all[at];
             let (name, place) = (&written.rule.name, written.places.name);
             let message =
                 format!("`{name}` is never reached: `{}` before it takes all of its alerts", rules[other].name);
-            Diagnostic::error("rule_unreachable", file, message)
-                .at(text, place.line, place.column, place.length)
+            Diagnostic::error("rule_unreachable", &file.file, message)
+                .at(&file.text, place.line, place.column, place.length)
                 .help(format!("move it before {}, or let that one say `continue: true`", rules[other].place))
                 .warning()
         })
         .collect()
 }
 
+/// Reads the files of rules that have changed.
+fn parse(files: &Files, directory: &Path, previous: Option<&Catalog>) -> Vec<Arc<RuleFile>> {
+    let known: HashMap<&str, &Arc<RuleFile>> =
+        previous.iter().flat_map(|previous| &previous.parsed).map(|file| (file.file.as_str(), file)).collect();
+    let named: Vec<(String, &Arc<str>)> =
+        files.rules.iter().map(|(path, text)| (directory.join(path).display().to_string(), text)).collect();
+    in_parallel(&named, |(file, text)| match known.get(file.as_str()) {
+        Some(known) if known.text == **text => Arc::clone(known),
+        _ => {
+            let (rules, findings) = rules::read(file, text);
+            Arc::new(RuleFile { file: file.clone(), text: Arc::clone(text), rules, findings })
+        }
+    })
+}
+
 type Programs = BTreeMap<String, Arc<Program>>;
-type Compiled = Result<(Program, Vec<Diagnostic>), Vec<Diagnostic>>;
 
 /// Compiles what has changed. Also returns the warnings of each program, and the names of those that do not compile.
 fn compile(
@@ -140,7 +164,7 @@ fn compile(
             _ => changed.push(Arc::new(Sources { name, main: text.clone(), modules: files.modules.clone() })),
         }
     }
-    for (sources, compiled) in changed.iter().zip(compile_all(&changed)) {
+    for (sources, compiled) in changed.iter().zip(in_parallel(&changed, |sources| Program::compile(sources.clone()))) {
         let placed = |mut findings: Vec<Diagnostic>| {
             for finding in &mut findings {
                 finding.file = runbooks.join(&finding.file).display().to_string();
@@ -161,19 +185,26 @@ fn compile(
     (programs, warnings, broken)
 }
 
-/// In parallel when there are many: a start compiles every runbook there is.
-fn compile_all(sources: &[Arc<Sources>]) -> Vec<Compiled> {
+/// Does the same to each, on several threads when there are many: a start reads and compiles everything there is. The threads have stacks deep
+/// enough to compile any runbook.
+fn in_parallel<T: Sync, R: Send>(all: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
     const WORTH_A_THREAD: usize = 32;
     let threads = std::thread::available_parallelism().map_or(1, |threads| threads.get().min(4));
-    let chunk = sources.len().div_ceil(threads).max(WORTH_A_THREAD);
-    let compile = |sources: &[Arc<Sources>]| -> Vec<Compiled> {
-        sandbox::on_deep_stack(|| sources.iter().cloned().map(Program::compile).collect())
-    };
+    let chunk = all.len().div_ceil(threads).max(WORTH_A_THREAD);
+    let part = |part: &[T]| -> Vec<R> { sandbox::on_deep_stack(|| part.iter().map(&work).collect()) };
+    if all.is_empty() {
+        return Vec::new();
+    }
     std::thread::scope(|scope| {
-        let workers: Vec<_> = sources.chunks(chunk).map(|part| scope.spawn(move || compile(part))).collect();
-        let joined =
-            workers.into_iter().map(|worker| worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
-        joined.flatten().collect()
+        let mut chunks = all.chunks(chunk);
+        let first = chunks.next().unwrap_or_default();
+        let part = &part;
+        let others: Vec<_> = chunks.map(|chunk| scope.spawn(move || part(chunk))).collect();
+        let mut results = part(first);
+        for other in others {
+            results.extend(other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+        }
+        results
     })
 }
 
@@ -195,7 +226,7 @@ struct Checker<'a> {
 }
 
 impl Checker<'_> {
-    fn rule(&mut self, Written { rule, places }: &Written, file: &str, text: &str) {
+    fn rule(&mut self, Written { rule, places }: &Written, RuleFile { file, text, .. }: &RuleFile) {
         let mut findings = Vec::new();
         let mut error = |code: &str, place: Place, message: String, help: Option<String>| {
             let finding = Diagnostic::error(code, file, message).at(text, place.line, place.column, place.length);

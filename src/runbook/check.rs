@@ -23,15 +23,22 @@ impl File {
     /// A finding at the definition of a function.
     pub fn at_function(&self, code: &str, function: &str, message: String) -> Diagnostic {
         let diagnostic = Diagnostic::error(code, &self.name, message);
-        let found = self.text.lines().enumerate().find_map(|(at, line)| {
-            let after = line.trim_start().trim_start_matches("private ").strip_prefix("fn ")?.trim_start();
-            let rest = after.strip_prefix(function)?;
-            rest.trim_start().starts_with('(').then(|| (at + 1, line.len() - after.len()))
-        });
-        match found {
-            Some((line, column)) => diagnostic.at(&self.text, line, column + 1, function.chars().count()),
+        match self.place_of(function) {
+            Some((line, column)) => diagnostic.at(&self.text, line, column, function.chars().count()),
             None => diagnostic,
         }
+    }
+
+    /// Line and column of a function's name in its definition.
+    pub fn place_of(&self, function: &str) -> Option<(usize, usize)> {
+        self.text.lines().enumerate().find_map(|(at, line)| {
+            let start = line.match_indices("fn ").find_map(|(start, _)| {
+                let name = line[start + 3..].trim_start();
+                let found = name.strip_prefix(function)?.trim_start().starts_with('(');
+                found.then(|| line.len() - name.len())
+            })?;
+            Some((at + 1, line[..start].chars().count() + 1))
+        })
     }
 
     fn at(&self, code: &str, position: Position, length: usize, message: String) -> Diagnostic {

@@ -210,16 +210,13 @@ fn run(job: Job) -> Evaluation {
             Err(error) => Next::Failed(failure::of(&error, &program.file())),
         }
     };
-    // What stopped the script for lack of time or memory does not know where it stood; the error that ended it does.
-    let place = match &end {
-        Next::Failed(failure) => (failure.file.clone(), failure.line, failure.column),
-        _ => (program.file(), 0, 0),
-    };
     let (mut next, log) = session.finish(end);
     if let Next::Failed(failure) = &mut next
-        && failure.file.is_empty()
+        && failure.line == 0
     {
-        (failure.file, failure.line, failure.column) = place;
+        // Broken limits lose their place on the way out of the functions they broke: name at least the handler.
+        failure.file = program.file();
+        (failure.line, failure.column) = program.place_of(handler.name());
     }
     Evaluation { next, log }
 }

@@ -69,7 +69,7 @@ fn message(error: &EvalAltResult) -> String {
         }
         EvalAltResult::ErrorDataTooLarge(what, _) => format!(
             "{} too large: a value may hold {} KiB of text, {} array elements and {} map entries in all",
-            what.to_lowercase(),
+            what.to_lowercase().replace("array/blob", "array"),
             sandbox::MAX_TEXT_BYTES / 1024,
             sandbox::MAX_ARRAY_ITEMS,
             sandbox::MAX_MAP_ENTRIES

@@ -104,28 +104,29 @@ impl Directory<'_> {
                 continue;
             }
             let path = below.join(&*name);
-            // Follows links: Kubernetes' mounts are nothing but links.
-            if entry.path().is_dir() {
+            // Kubernetes' mounts are nothing but links: what counts is where they lead. One that leads nowhere is read, and says so.
+            let kind = entry.file_type().ok().filter(|kind| !kind.is_symlink());
+            let kind = kind.or_else(|| entry.path().metadata().ok().map(|meta| meta.file_type()));
+            if kind.is_some_and(|kind| kind.is_dir()) {
                 if deep {
                     files.extend(self.read(what, &path, true));
                 }
-            } else if self.endings.iter().any(|ending| path.extension().is_some_and(|is| is == *ending))
-                && let Some(text) = self.file(&entry.path())
-            {
-                files.insert(path.to_string_lossy().into_owned(), text);
+            } else if self.endings.iter().any(|ending| path.extension().is_some_and(|is| is == *ending)) {
+                // Opening a pipe would wait for its writer.
+                if kind.is_some_and(|kind| !kind.is_file()) {
+                    let help = "remove it, or give it another ending".to_string();
+                    self.finding("file_unreadable", &entry.path(), "is no regular file".to_string(), help);
+                } else if let Some(text) = self.file(&entry.path()) {
+                    files.insert(path.to_string_lossy().into_owned(), text);
+                }
             }
         }
         files
     }
 
     fn file(&mut self, path: &PathBuf) -> Option<Arc<str>> {
-        let mut bytes = Vec::new();
-        let read = std::fs::File::open(path).and_then(|file| {
-            if !file.metadata()?.is_file() {
-                return Err(std::io::Error::other("it is no regular file"));
-            }
-            file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes)
-        });
+        let mut bytes = Vec::with_capacity(4096);
+        let read = std::fs::File::open(path).and_then(|file| file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes));
         if let Err(error) = read {
             let help = "runbookd's user must be able to read it".to_string();
             self.finding("file_unreadable", path, format!("cannot be read: {error}"), help);

@@ -64,6 +64,11 @@ impl Program {
         &self.modules
     }
 
+    /// Where a function of its own file is defined; zeros when it is not.
+    pub(super) fn place_of(&self, function: &str) -> (usize, usize) {
+        File { name: self.file(), text: self.sources.main.clone() }.place_of(function).unwrap_or((0, 0))
+    }
+
     /// Its own file, below `runbooks/`.
     pub fn file(&self) -> String {
         main_file(&self.name)

@@ -44,7 +44,10 @@ pub fn page() -> String {
     for (what, limit) in [
         ("operations (about one for each expression)", sandbox::MAX_OPERATIONS.to_string()),
         ("functions calling each other", sandbox::MAX_CALL_DEPTH.to_string()),
-        ("nested expressions and blocks", sandbox::MAX_EXPRESSION_DEPTH.to_string()),
+        (
+            "levels of expressions and blocks within each other (a nested array takes up to three)",
+            sandbox::MAX_EXPRESSION_DEPTH.to_string(),
+        ),
         ("text in one value, all its parts together", kib(sandbox::MAX_TEXT_BYTES)),
         ("array elements in one value, all its parts together", sandbox::MAX_ARRAY_ITEMS.to_string()),
         ("map entries in one value, all its parts together", sandbox::MAX_MAP_ENTRIES.to_string()),

@@ -10,6 +10,7 @@ use crate::model::rule::{Budget, Grant, Rule};
 use crate::model::template::Template;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 
 /// Every code of a finding about a rule, with what it means. Listed in the docs.
 pub const CODES: &[(&str, &str)] = &[
@@ -39,7 +40,7 @@ pub const CODES: &[(&str, &str)] = &[
 /// A rule with where its parts stand, for findings that need more than its file.
 #[derive(Clone, Debug)]
 pub struct Written {
-    pub rule: Rule,
+    pub rule: Arc<Rule>,
     pub places: Places,
 }
 
@@ -171,7 +172,7 @@ impl Reader<'_> {
             self.escalate(escalate, &mut rule);
         }
         rule.goes_on = fields.get("continue").and_then(|node| self.bool(node, "`continue`")).unwrap_or(false);
-        (self.found.len() == before).then_some(Written { rule, places })
+        (self.found.len() == before).then(|| Written { rule: Arc::new(rule), places })
     }
 
     fn name(&mut self, node: &Node) -> Option<String> {

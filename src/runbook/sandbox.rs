@@ -22,8 +22,8 @@ use std::time::{Duration, Instant};
 pub const MAX_OPERATIONS: u64 = 200_000;
 /// Script functions calling each other.
 pub const MAX_CALL_DEPTH: usize = 48;
-/// Nested expressions and blocks.
-pub const MAX_EXPRESSION_DEPTH: usize = 48;
+/// Levels of the grammar within each other; a nested array or block takes up to three of them.
+pub const MAX_EXPRESSION_DEPTH: usize = 64;
 /// Text in one value, all its parts together, in bytes. Large enough for `services()` of a cluster with hundreds of services.
 pub const MAX_TEXT_BYTES: usize = 1 << 20;
 /// Array elements in one value, all its parts together.

@@ -7,14 +7,14 @@ use std::ops::Deref;
 use tempfile::TempDir;
 
 pub enum Bed {
-    Memory(MemoryJournal),
+    Memory(Box<MemoryJournal>),
     /// Fields are dropped in order: the journal before its directory.
     Sqlite(SqliteJournal, TempDir),
 }
 
 impl Bed {
     pub fn memory() -> Self {
-        Bed::Memory(MemoryJournal::new())
+        Bed::Memory(Box::new(MemoryJournal::new()))
     }
 
     pub fn sqlite() -> Self {
@@ -25,7 +25,7 @@ impl Bed {
     /// As another process would find it after this one has ended.
     pub fn reopen(self) -> Self {
         match self {
-            Bed::Memory(journal) => Bed::Memory(journal.crash()),
+            Bed::Memory(journal) => Bed::Memory(Box::new(journal.crash())),
             Bed::Sqlite(journal, dir) => {
                 drop(journal);
                 Bed::Sqlite(open(&dir), dir)
@@ -42,7 +42,7 @@ impl Deref for Bed {
     type Target = dyn Journal;
     fn deref(&self) -> &Self::Target {
         match self {
-            Bed::Memory(journal) => journal,
+            Bed::Memory(journal) => &**journal,
             Bed::Sqlite(journal, _) => journal,
         }
     }

@@ -1,6 +1,7 @@
 //! Slack: a bot that posts, threads and updates, or an incoming webhook that only posts.
 
 use super::blocks;
+use crate::adapters::innermost;
 use crate::config::SlackConfig;
 use crate::model::incident::State;
 use crate::model::message::{Kind, Message, MessageRoot, Section, ThreadRef};
@@ -281,22 +282,17 @@ fn refusal(error: SlackClientError) -> Refusal {
             let unconnected =
                 cause.and_then(|cause| cause.downcast_ref::<legacy::Error>()).is_some_and(legacy::Error::is_connect);
             let kind = if unconnected { Transient } else { Unknown };
-            Refusal::new(kind, ErrorReason::Unreachable, format!("Slack cannot be reached: {}", innermost(cause)))
+            Refusal::new(
+                kind,
+                ErrorReason::Unreachable,
+                format!("Slack cannot be reached: {}", cause.map_or_else(|| "no cause given".to_string(), innermost)),
+            )
         }
         SlackClientError::ProtocolError(_) => {
             Refusal::new(Unknown, ErrorReason::Other, "Slack's answer cannot be read; see slack.api_url".to_string())
         }
         _ => Refusal::new(Unknown, ErrorReason::Other, "the connection to Slack broke".to_string()),
     }
-}
-
-/// The cause that says something, without the layers around it.
-fn innermost(cause: Option<&(dyn std::error::Error + 'static)>) -> String {
-    let Some(mut cause) = cause else { return "no cause given".to_string() };
-    while let Some(next) = cause.source() {
-        cause = next;
-    }
-    visible(&cause.to_string(), 200)
 }
 
 /// Slack's error codes: <https://docs.slack.dev/reference/methods/chat.postMessage#errors>.

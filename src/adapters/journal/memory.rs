@@ -310,3 +310,94 @@ impl Journal for MemoryJournal {
         Ok(inner.durable.prune(before))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn post() -> NewIntake {
+        NewIntake {
+            received_at: Timestamp::UNIX_EPOCH,
+            source: "alertmanager".into(),
+            body: [1][..].into(),
+            group: None,
+        }
+    }
+
+    fn set(name: &'static str) -> Vec<Write> {
+        vec![Write::Setting(name.into(), Some("set".into()))]
+    }
+
+    async fn settings(journal: &MemoryJournal) -> Vec<String> {
+        let found = journal.recover(Timestamp::UNIX_EPOCH).await.expect("recovers").settings;
+        found.into_iter().map(|(name, _)| name).collect()
+    }
+
+    #[tokio::test]
+    async fn a_crash_loses_what_was_not_committed() {
+        let journal = MemoryJournal::new();
+        journal.stage(set("a"));
+        journal.commit().await.expect("commits");
+        journal.stage(set("b"));
+        assert_eq!(settings(&journal).await, ["a", "b"]);
+        let next = journal.crash();
+        assert_eq!(settings(&next).await, ["a"]);
+        assert!(journal.commit().await.is_err() && journal.intake(post()).await.is_err());
+        assert!(journal.run(RunId(1)).await.is_err() && journal.health().is_err());
+    }
+
+    #[tokio::test]
+    async fn it_dies_at_the_boundary_that_was_named() {
+        // Boundaries: "a", an intake with "b", "c".
+        for (commit_no, before, kept, intakes) in [
+            (1, true, &[][..], 0),
+            (1, false, &["a"][..], 0),
+            (2, true, &["a"], 0),
+            (2, false, &["a", "b"], 1),
+            (3, true, &["a", "b"], 1),
+            (3, false, &["a", "b", "c"], 1),
+        ] {
+            let journal = MemoryJournal::new();
+            journal.crash_at(commit_no, before);
+            let dead = journal.dead();
+            let work = async {
+                journal.stage(set("a"));
+                journal.commit().await.expect("commits");
+                journal.commit().await.expect("has nothing to write: no boundary");
+                journal.stage(set("b"));
+                journal.intake(post()).await.expect("stored");
+                journal.stage(set("c"));
+                journal.commit().await.expect("commits");
+                unreachable!("it never gets here");
+            };
+            tokio::select! {
+                () = work => {}
+                () = dead => {}
+            }
+            assert_eq!(journal.commits(), commit_no - u64::from(before));
+            assert!(journal.run(RunId(1)).now_or_never().is_none(), "a dead journal answers nothing");
+            assert!(journal.intake(post()).now_or_never().is_none());
+            assert!(journal.commit().now_or_never().is_none());
+            let next = journal.crash();
+            assert_eq!(settings(&next).await, kept, "boundary {commit_no}, before: {before}");
+            assert_eq!(*next.intakes().borrow(), intakes);
+            assert!(journal.commit().now_or_never().is_none(), "it stays dead");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_failing_journal_refuses_intake_and_keeps_tickets_waiting() {
+        let journal = MemoryJournal::new();
+        journal.fail(Some("disk full"));
+        assert_eq!(journal.intake(post()).await.map_err(|error| error.to_string()), Err("disk full".into()));
+        journal.stage(set("a"));
+        let mut ticket = journal.commit();
+        assert!((&mut ticket).now_or_never().is_none());
+        assert_eq!(journal.health().map_err(|error| error.to_string()), Err("disk full".into()));
+        journal.fail(None);
+        ticket.await.expect("commits");
+        journal.health().expect("healthy");
+        assert_eq!(journal.intake(post()).await.expect("stored"), 1);
+        assert_eq!(settings(&journal.crash()).await, ["a"]);
+    }
+}

@@ -1,5 +1,6 @@
 //! Alertmanager's API: what really fires now, for reconciliation.
 
+use crate::adapters::innermost;
 use crate::model::alert::{Alert, Fingerprint, Status};
 use crate::model::label::Labels;
 use crate::model::text::visible;
@@ -92,15 +93,6 @@ impl Alertmanager {
             format!("Alertmanager's API at {host} cannot be reached: {cause}"),
         )
     }
-}
-
-/// The cause that says something: reqwest's own words repeat the URL.
-fn innermost(error: &dyn std::error::Error) -> String {
-    let mut cause = error;
-    while let Some(next) = cause.source() {
-        cause = next;
-    }
-    visible(&cause.to_string(), 200)
 }
 
 fn refusal(status: StatusCode) -> PortError {

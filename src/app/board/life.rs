@@ -73,6 +73,7 @@ impl Board {
             attempt: 0,
             flaps: 0,
             had_effect: false,
+            effects: Vec::new(),
             gave_back: false,
             acked_by: None,
             escalated: false,
@@ -106,9 +107,9 @@ impl Board {
         let window = self.config.incidents.flap_window;
         let too_often = flaps >= limit;
         let text = if too_often {
-            format!("it resolved and fired again for the {flaps}. time within {window}")
+            format!("it has fired again {flaps} times, each within {window} of resolving")
         } else {
-            format!("it fires again, within {window} of resolving ({flaps}. flap)")
+            format!("it fires again within {window} of resolving (flap {flaps} of {limit})")
         };
         let code = if too_often { "flapping" } else { "refired" };
         self.step(id, Event::Refired { too_often }, Reason::new(code, text), now);
@@ -376,17 +377,6 @@ impl Board {
         now: Timestamp,
         make: impl FnOnce(&report::Facts) -> crate::model::message::Message,
     ) {
-        self.report_with(id, &[], now, make);
-    }
-
-    /// As [`Board::report`], with what the run did.
-    pub(super) fn report_with(
-        &mut self,
-        id: IncidentId,
-        steps: &[String],
-        now: Timestamp,
-        make: impl FnOnce(&report::Facts) -> crate::model::message::Message,
-    ) {
         let Some(incident) = self.incidents.get(&id) else { return };
         let alerts: Vec<&Level> = self.levels_of(incident).collect();
         let near: Vec<(String, String)> = match incident.rule {
@@ -401,7 +391,7 @@ impl Board {
             incident,
             alerts: &alerts,
             near: &near,
-            steps,
+            steps: &incident.effects,
             truncated: 0,
             channel: rule.as_ref().and_then(|rule| rule.channel.as_deref()),
             severity: rule.as_ref().and_then(|rule| rule.severity.as_deref()),

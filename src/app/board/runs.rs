@@ -15,6 +15,9 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+/// Effects of an incident's runs that are kept to be told.
+const EFFECTS_KEPT: usize = 20;
+
 /// A run that has ended, as its executor tells it.
 pub struct Ended {
     pub run: Run,
@@ -165,7 +168,12 @@ impl Board {
 
     fn note_effects(&mut self, id: IncidentId, handler: Handler, effects: &[String], now: Timestamp) {
         let (Some(last), Handler::OnFiring) = (effects.last(), handler) else { return };
-        self.edit(id, |incident| incident.had_effect = true);
+        self.edit(id, |incident| {
+            incident.had_effect = true;
+            incident.effects.extend(effects.iter().cloned());
+            let surplus = incident.effects.len().saturating_sub(EFFECTS_KEPT);
+            incident.effects.drain(..surplus);
+        });
         let Some(incident) = self.incidents.get(&id) else { return };
         if self.rule_of(incident).is_some_and(|rule| rule.cooldown.is_some()) {
             self.effects.insert(Self::key_of(incident), (now, last.clone()));
@@ -198,32 +206,17 @@ impl Board {
                 self.step(id, Event::NotHelped { retry: true }, Reason::new("retry", reason.text), now);
                 self.edit(id, |incident| incident.until = Some(now));
             }
-            RunState::Interrupted | RunState::Escalated => self.hand_over(id, reason, effects, now),
-            _ if reason.code == "denied" => self.hand_over(id, reason, effects, now),
+            RunState::Interrupted | RunState::Escalated => self.step(id, Event::HandedOver, reason, now),
+            _ if reason.code == "denied" => self.step(id, Event::HandedOver, reason, now),
             _ if firing => {
-                self.not_helped(id, reason.clone(), now);
-                if self.incidents.get(&id).is_some_and(|incident| incident.state == State::Escalated) {
-                    self.list_effects(id, effects, now);
-                }
+                self.not_helped(id, reason, now);
             }
             // The alert went by itself; a run that failed half-way may have left something behind.
-            _ if !effects.is_empty() => self.hand_over(id, reason, effects, now),
+            _ if !effects.is_empty() => self.step(id, Event::HandedOver, reason, now),
             _ => {
                 let text = format!("nothing fires any more; the run had failed: {}", reason.text);
                 self.step(id, Event::RunDone { firing: false }, Reason::new("resolved", text), now);
             }
-        }
-    }
-
-    fn hand_over(&mut self, id: IncidentId, reason: Reason, effects: &[String], now: Timestamp) {
-        self.step(id, Event::HandedOver, reason, now);
-        self.list_effects(id, effects, now);
-    }
-
-    /// Whoever takes over must know what was changed.
-    fn list_effects(&mut self, id: IncidentId, effects: &[String], now: Timestamp) {
-        if !effects.is_empty() {
-            self.report_with(id, effects, now, |facts| report::follow_up(facts, "What the run changed", ""));
         }
     }
 

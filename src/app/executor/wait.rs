@@ -107,6 +107,8 @@ impl Executor {
             work.run.state = RunState::Suspended;
             work.run.wake_at = wake_at;
             self.parts.journal.stage(vec![Write::Run(Box::new(work.run.clone()))]);
+            // The deadline must outlive a crash. Nothing waits for the ticket: no effect hangs on it.
+            drop(self.parts.journal.commit());
         }
     }
 

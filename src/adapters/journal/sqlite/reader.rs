@@ -117,22 +117,20 @@ pub(super) fn recover(conn: &Connection, since: Timestamp) -> rusqlite::Result<R
         let highest = conn.query_row(&sql, [], |row| row.get::<_, i64>(0))? as u64;
         counter(name).map(|deleted: u64| deleted.max(highest))
     };
+    // Sorted here: SQLite would keep every body in memory twice to do so.
+    let mut incidents: Vec<Incident> = all(conn, "SELECT body FROM incident WHERE closed_at IS NULL", [])?;
+    incidents.extend(all::<Incident>(conn, "SELECT body FROM incident WHERE closed_at > ?1", [since])?);
+    incidents.sort_unstable_by_key(|one| one.id);
+    let mut runs: Vec<Run> = all(conn, "SELECT body FROM run WHERE ended = 0", [])?;
+    runs.extend(all::<Run>(conn, "SELECT body FROM run WHERE ended = 1 AND started_at > ?1", [since])?);
+    runs.sort_unstable_by_key(|one| one.id);
     let mut settings = conn.prepare_cached("SELECT name, value FROM setting ORDER BY name")?;
     let settings = settings.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
     Ok(Recovered {
         handled: counter("handled")?,
         levels: all(conn, "SELECT body FROM level", [])?,
-        incidents: all(
-            conn,
-            "SELECT body FROM (SELECT id, body FROM incident WHERE closed_at IS NULL
-                UNION ALL SELECT id, body FROM incident WHERE closed_at > ?1) ORDER BY id",
-            [since],
-        )?,
-        runs: all(
-            conn,
-            "SELECT body FROM run WHERE ended = 0 UNION ALL SELECT body FROM run WHERE ended = 1 AND started_at > ?1",
-            [since],
-        )?,
+        incidents,
+        runs,
         last_effects: last_effects(conn, since)?,
         settings: settings.collect::<rusqlite::Result<_>>()?,
         last_incident: last("last_incident", "incident")?,

@@ -11,7 +11,8 @@ use std::time::Duration;
 /// One step a version: entry 0 leads from an empty file to version 1. Never change an entry that was released: add one.
 const MIGRATIONS: [&str; 1] = [r#"
     CREATE TABLE intake (id INTEGER PRIMARY KEY, received_at INTEGER NOT NULL, source TEXT NOT NULL, body BLOB NOT NULL) STRICT;
-    CREATE TABLE level (fingerprint INTEGER PRIMARY KEY, body TEXT NOT NULL) STRICT;
+    -- Fingerprints are random: as the key of the table they would scatter a flood of new alerts over all its pages.
+    CREATE TABLE level (fingerprint INTEGER NOT NULL UNIQUE, body TEXT NOT NULL) STRICT;
 
     CREATE TABLE incident (id INTEGER PRIMARY KEY, state TEXT NOT NULL, key TEXT NOT NULL, opened_at INTEGER NOT NULL, closed_at INTEGER,
         body TEXT NOT NULL) STRICT;

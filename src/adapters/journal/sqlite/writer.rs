@@ -3,7 +3,7 @@
 use super::checkpoint::Wal;
 use super::ring::Ring;
 use super::rows::Rows;
-use super::{explain, retention};
+use super::{closed, explain, retention};
 use crate::ports::{Intake, JournalError, NewIntake, Write};
 use jiff::Timestamp;
 use std::collections::VecDeque;
@@ -18,7 +18,7 @@ const LAZY: Duration = Duration::from_millis(50);
 /// So many staged writes do not wait for that.
 const LAZY_MAX: usize = 4_096;
 /// Writes in one transaction, and bytes of intakes, beyond which the next one begins.
-const TRANSACTION_WRITES: usize = 16_384;
+const TRANSACTION_WRITES: usize = 4_096;
 const TRANSACTION_BYTES: usize = 32 << 20;
 /// The same while it cannot write: what fails should fail soon.
 const TRIAL_WRITES: usize = 256;
@@ -69,6 +69,8 @@ struct Queue {
     /// The thread waits without end and must be woken for anything.
     asleep: bool,
     stop: bool,
+    /// Nothing is taken from it any more.
+    closed: bool,
 }
 
 impl Shared {
@@ -89,6 +91,9 @@ impl Shared {
     /// Queues what somebody waits for.
     pub(super) fn ask(&self, unit: Unit) {
         let mut queue = self.queue();
+        if queue.closed {
+            return;
+        }
         queue.units.push(unit);
         queue.urgent = true;
         drop(queue);
@@ -101,6 +106,9 @@ impl Shared {
         }
         self.backlog.fetch_add(writes.len(), Ordering::Relaxed);
         let mut queue = self.queue();
+        if queue.closed {
+            return;
+        }
         queue.staged += writes.len();
         queue.units.push(Unit::Writes(writes));
         let wake = queue.asleep || queue.staged >= LAZY_MAX;
@@ -152,11 +160,16 @@ struct Trouble {
     probe_bytes: usize,
 }
 
-/// What a transaction did that its tickets want to know.
-#[derive(Default)]
-struct Done {
-    pruned: VecDeque<u64>,
-    last_intake: u64,
+/// Closes the queue when the thread ends, by a panic too: nobody waits for what will not come.
+struct Closing(Arc<Shared>);
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        *self.0.trouble() = Some(closed());
+        let mut queue = self.0.queue();
+        queue.closed = true;
+        queue.units.clear();
+    }
 }
 
 impl Writer {
@@ -166,6 +179,7 @@ impl Writer {
 
     /// Until it is stopped, and then once more for what is left.
     pub(super) fn run(mut self) {
+        let _closing = Closing(self.shared.clone());
         loop {
             let stop = self.take();
             self.drain();
@@ -221,12 +235,12 @@ impl Writer {
         while !self.units.is_empty() || self.trouble.is_some() {
             let count = self.share();
             match self.write(count) {
-                Ok(done) => {
+                Ok(pruned) => {
                     if self.trouble.take().is_some() {
                         *self.shared.trouble() = None;
                         tracing::info!("the journal can be written again");
                     }
-                    self.resolve(count, done);
+                    self.resolve(count, pruned);
                 }
                 Err(error) => return self.fail(&error),
             }
@@ -250,15 +264,15 @@ impl Writer {
         fits.count()
     }
 
-    /// The first `count` units as one transaction; durable when this returns.
-    fn write(&mut self, count: usize) -> rusqlite::Result<Done> {
-        let Writer { shared, rows, units, last_intake, trouble, .. } = self;
+    /// The first `count` units as one transaction; durable when this returns. Returns how many rows each batch of retention deleted.
+    fn write(&mut self, count: usize) -> rusqlite::Result<VecDeque<u64>> {
+        let Writer { shared, rows, units, trouble, .. } = self;
+        let (mut pruned, mut id) = (VecDeque::new(), self.last_intake);
         shared.wal.pass();
-        let mut done = Done { last_intake: *last_intake, ..Done::default() };
         let units = units.range(..count);
         if units.clone().all(|unit| matches!(unit, Unit::Commit(_) | Unit::Flush(_))) {
             // Nothing to write. After a failure that proves nothing: find out.
-            return trouble.as_ref().map_or(Ok(()), |trouble| rows.probe(trouble.probe_bytes)).map(|()| done);
+            return trouble.as_ref().map_or(Ok(()), |trouble| rows.probe(trouble.probe_bytes)).map(|()| pruned);
         }
         rows.transaction(|rows| {
             let mut handled = None;
@@ -273,34 +287,34 @@ impl Writer {
                         }
                     }
                     Unit::Intake(post, _) => {
-                        done.last_intake += 1;
-                        rows.intake(done.last_intake, post)?;
+                        id += 1;
+                        rows.intake(id, post)?;
                     }
                     Unit::Prune(before, _) => {
                         // Retention looks at what was handled.
                         handled.take().map_or(Ok(()), |id| rows.handled(id))?;
-                        done.pruned.push_back(retention::batch(rows, *before)?);
+                        pruned.push_back(retention::batch(rows, *before)?);
                     }
                     Unit::Commit(_) | Unit::Flush(_) => {}
                 }
             }
             handled.map_or(Ok(()), |id| rows.handled(id))?;
-            Ok(done)
+            Ok(pruned)
         })
     }
 
     /// The first `count` units are durable: tells whom it concerns, in order. Who has stopped listening is not missed.
-    fn resolve(&mut self, count: usize, mut done: Done) {
-        let mut given = Vec::new();
+    fn resolve(&mut self, count: usize, mut pruned: VecDeque<u64>) {
+        let mut id = self.last_intake;
+        self.show_intakes(count);
         for unit in self.units.drain(..count) {
             match unit {
                 Unit::Writes(writes) => {
                     self.shared.backlog.fetch_sub(writes.len(), Ordering::Relaxed);
                 }
-                Unit::Intake(post, reply) => {
-                    self.last_intake += 1;
-                    self.shared.ring().push(Intake { id: self.last_intake, post });
-                    given.push((reply, self.last_intake));
+                Unit::Intake(_, reply) => {
+                    id += 1;
+                    let _ = reply.send(Ok(id));
                 }
                 Unit::Commit(ticket) => {
                     let _ = ticket.send(());
@@ -309,48 +323,60 @@ impl Writer {
                     let _ = reply.send(Ok(()));
                 }
                 Unit::Prune(_, reply) => {
-                    let rows = done.pruned.pop_front().expect("each batch has its figure");
+                    let rows = pruned.pop_front().expect("each batch has its figure");
                     let _ = reply.send(Ok(rows));
                 }
             }
         }
-        debug_assert_eq!(self.last_intake, done.last_intake);
-        if !given.is_empty() {
-            self.shared.intakes.send_replace(self.last_intake);
+    }
+
+    /// Lets readers see the posts among the first `count` units, before anybody is told of their ids.
+    fn show_intakes(&mut self, count: usize) {
+        let mut id = self.last_intake;
+        let mut ring = self.shared.ring();
+        for post in self.posts(count) {
+            id += 1;
+            ring.push(Intake { id, post: post.clone() });
         }
-        for (reply, id) in given {
-            let _ = reply.send(Ok(id));
+        drop(ring);
+        if id > self.last_intake {
+            self.last_intake = id;
+            self.shared.intakes.send_replace(id);
         }
+    }
+
+    fn posts(&self, count: usize) -> impl Iterator<Item = &NewIntake> {
+        self.units.range(..count).filter_map(|unit| match unit {
+            Unit::Intake(post, _) => Some(post),
+            _ => None,
+        })
     }
 
     /// Nothing of the last transaction is stored. Refuses what can be refused; keeps the rest, in order, to be tried again.
     fn fail(&mut self, error: &rusqlite::Error) {
         let error = explain(&self.shared.path, "write", error);
-        let mut bytes = 0;
+        if self.trouble.is_none() {
+            tracing::error!(%error, "the journal cannot be written: intake is refused and nothing is started until it can");
+        }
+        let known = self.trouble.as_ref().map_or(0, |trouble| trouble.probe_bytes);
+        let bytes: usize = self.posts(self.units.len()).map(|post| post.body.len()).sum();
+        let probe_bytes = bytes.max(known).clamp(*PROBE_BYTES.start(), *PROBE_BYTES.end());
+        self.trouble = Some(Trouble { retry_at: Instant::now() + RETRY, probe_bytes });
+        // Who is refused and asks for the reason finds it.
+        *self.shared.trouble() = Some(error.clone());
         let mut kept = VecDeque::new();
         for unit in self.units.drain(..) {
             match unit {
                 Unit::Writes(_) | Unit::Commit(_) => kept.push_back(unit),
-                Unit::Intake(post, reply) => {
-                    bytes += post.body.len();
+                Unit::Intake(_, reply) | Unit::Prune(_, reply) => {
                     let _ = reply.send(Err(error.clone()));
                 }
                 Unit::Flush(reply) => {
                     let _ = reply.send(Err(error.clone()));
                 }
-                Unit::Prune(_, reply) => {
-                    let _ = reply.send(Err(error.clone()));
-                }
             }
         }
         self.units = kept;
-        if self.trouble.is_none() {
-            tracing::error!(%error, "the journal cannot be written: intake is refused and nothing is started until it can");
-        }
-        *self.shared.trouble() = Some(error);
-        let known = self.trouble.as_ref().map_or(0, |trouble| trouble.probe_bytes);
-        let probe_bytes = bytes.max(known).clamp(*PROBE_BYTES.start(), *PROBE_BYTES.end());
-        self.trouble = Some(Trouble { retry_at: Instant::now() + RETRY, probe_bytes });
     }
 
     fn limit_pages(&mut self) {

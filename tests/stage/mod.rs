@@ -1,0 +1,271 @@
+//! A stage for scenarios: the whole application on a journal in memory, a simulated cluster and a paused clock. It can be killed at any write.
+
+#![allow(dead_code, reason = "each test uses a part of the stage")]
+
+mod script;
+mod trace;
+
+pub use script::Scenario;
+pub use trace::trace;
+
+use arc_swap::ArcSwap;
+use async_trait::async_trait;
+use runbookd::adapters::cluster::sim::{SimCluster, World};
+use runbookd::adapters::journal::memory::MemoryJournal;
+use runbookd::app::metrics::Metrics;
+use runbookd::app::{App, Parts};
+use runbookd::clock::Clock;
+use runbookd::config::Config;
+use runbookd::model::cluster::{Convergence, Node, Service, ServiceIntent, Task};
+use runbookd::model::message::{Message, ThreadRef};
+use runbookd::model::{alert, label::Labels, payload};
+use runbookd::ports::{Alerts, Cluster, DeliverError, Humans, Journal, KnownAlert, NewIntake, PortError, Reload};
+use runbookd::runbook::catalog::Catalog;
+use runbookd::runbook::evaluate::Evaluator;
+use std::future::{Future, pending};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+
+/// What outlives a process: the cluster, the people, Alertmanager, the files.
+pub struct Stage {
+    pub clock: Clock,
+    pub cluster: Arc<SimCluster>,
+    pub people: Arc<Mutex<Vec<(jiff::Timestamp, Message)>>>,
+    pub alertmanager: Arc<Mutex<Result<Vec<KnownAlert>, PortError>>>,
+    pub reloads: Arc<Mutex<Vec<String>>>,
+    pub files: tempfile::TempDir,
+    pub config: Arc<Config>,
+    pub with_api: bool,
+}
+
+/// One life of the process.
+pub struct Life {
+    pub app: App,
+    pub journal: Arc<MemoryJournal>,
+    alive: Arc<AtomicBool>,
+}
+
+impl Stage {
+    pub fn of(scenario: &Scenario) -> Self {
+        let clock = Clock::simulated();
+        let world = World::parse(&scenario.world).expect("the scenario's world is valid");
+        let files = tempfile::tempdir().expect("a temporary directory");
+        let mut config = Config::default();
+        config.incidents.stale_after = scenario.stale_after;
+        config.bounds.replicas_max = 20;
+        let reloads = Arc::default();
+        let stage = Stage {
+            clock,
+            cluster: Arc::new(SimCluster::new(world, clock)),
+            people: Arc::default(),
+            alertmanager: Arc::new(Mutex::new(Ok(Vec::new()))),
+            reloads,
+            files,
+            config: Arc::new(config),
+            with_api: scenario.alertmanager_api,
+        };
+        stage.write(&scenario.rules, &scenario.runbooks);
+        stage
+    }
+
+    /// Writes rules and runbooks, replacing what was there.
+    pub fn write(&self, rules: &str, runbooks: &std::collections::BTreeMap<String, String>) {
+        let root = self.files.path();
+        for folder in ["rules", "runbooks"] {
+            let folder = root.join(folder);
+            let _ = std::fs::remove_dir_all(&folder);
+            std::fs::create_dir_all(&folder).expect("a folder");
+        }
+        std::fs::write(root.join("rules/rules.yaml"), rules).expect("rules");
+        for (name, text) in runbooks {
+            std::fs::write(root.join("runbooks").join(format!("{name}.rhai")), text).expect("a runbook");
+        }
+    }
+
+    pub fn catalog(&self) -> Catalog {
+        let root = self.files.path();
+        let targets = ["prometheus".to_string()];
+        Catalog::load(&root.join("rules"), &root.join("runbooks"), &targets, None).unwrap_or_else(|findings| {
+            let all: Vec<String> = findings.iter().map(ToString::to_string).collect();
+            panic!("the scenario's files are not valid:\n{}", all.join("\n"))
+        })
+    }
+
+    /// Starts the process on what the journal holds.
+    pub async fn start(&self, journal: MemoryJournal) -> Life {
+        let alive = Arc::new(AtomicBool::new(true));
+        let journal = Arc::new(journal);
+        let outside = Arc::new(Outside {
+            alive: alive.clone(),
+            clock: self.clock,
+            cluster: self.cluster.clone(),
+            people: self.people.clone(),
+            alertmanager: self.alertmanager.clone(),
+            reloads: self.reloads.clone(),
+        });
+        let parts = Parts {
+            config: self.config.clone(),
+            clock: self.clock,
+            journal: journal.clone(),
+            cluster: outside.clone(),
+            reload: outside.clone(),
+            alerts: self.with_api.then(|| outside.clone() as Arc<dyn Alerts>),
+            humans: outside.clone(),
+            fallback: outside,
+            evaluator: Arc::new(Evaluator::inline()),
+            catalog: Arc::new(ArcSwap::from_pointee(self.catalog())),
+            metrics: Arc::new(Metrics::new()),
+        };
+        let app = App::start(parts).await.expect("a journal that can be read");
+        Life { app, journal, alive }
+    }
+}
+
+impl Life {
+    /// `kill -9`: nothing of this process reaches the world any more. Returns what was durable.
+    pub fn kill(self) -> MemoryJournal {
+        self.alive.store(false, Ordering::Release);
+        self.journal.crash()
+    }
+
+    /// Posts as Alertmanager does; resolves when it would be answered 2xx. Whether it was accepted.
+    pub async fn post(&self, body: &str) -> bool {
+        let group = payload::decode(body.as_bytes()).expect("a readable payload");
+        let post = NewIntake {
+            received_at: self.app.parts.clock.now(),
+            source: "alertmanager".into(),
+            body: body.as_bytes().into(),
+            group: Some(Arc::new(group)),
+        };
+        self.journal.intake(post).await.is_ok()
+    }
+}
+
+/// The adapters of one life: when it has died, its calls never return, and so change nothing.
+struct Outside {
+    alive: Arc<AtomicBool>,
+    clock: Clock,
+    cluster: Arc<SimCluster>,
+    people: Arc<Mutex<Vec<(jiff::Timestamp, Message)>>>,
+    alertmanager: Arc<Mutex<Result<Vec<KnownAlert>, PortError>>>,
+    reloads: Arc<Mutex<Vec<String>>>,
+}
+
+impl Outside {
+    async fn living<T>(&self, call: impl Future<Output = T>) -> T {
+        if !self.alive.load(Ordering::Acquire) {
+            pending::<()>().await;
+        }
+        call.await
+    }
+}
+
+#[async_trait]
+impl Cluster for Outside {
+    async fn services(&self) -> Result<Vec<Service>, PortError> {
+        self.living(self.cluster.services()).await
+    }
+    async fn service(&self, name: &str) -> Result<Service, PortError> {
+        self.living(self.cluster.service(name)).await
+    }
+    async fn tasks(&self, service: &str) -> Result<Vec<Task>, PortError> {
+        self.living(self.cluster.tasks(service)).await
+    }
+    async fn nodes(&self) -> Result<Vec<Node>, PortError> {
+        self.living(self.cluster.nodes()).await
+    }
+    async fn apply(&self, intent: &ServiceIntent, step: &str) -> Result<(), PortError> {
+        self.living(self.cluster.apply(intent, step)).await
+    }
+    async fn convergence(&self, service: &str) -> Result<Convergence, PortError> {
+        self.living(self.cluster.convergence(service)).await
+    }
+    async fn ping(&self) -> Result<(), PortError> {
+        self.living(self.cluster.ping()).await
+    }
+}
+
+#[async_trait]
+impl Reload for Outside {
+    async fn reload(&self, target: &str) -> Result<(), PortError> {
+        self.living(async { self.reloads.lock().expect("unpoisoned").push(target.to_string()) }).await;
+        Ok(())
+    }
+    fn targets(&self) -> Vec<String> {
+        vec!["prometheus".to_string()]
+    }
+}
+
+#[async_trait]
+impl Alerts for Outside {
+    async fn alerts(&self) -> Result<Vec<KnownAlert>, PortError> {
+        self.living(async { self.alertmanager.lock().expect("unpoisoned").clone() }).await
+    }
+}
+
+#[async_trait]
+impl Humans for Outside {
+    async fn deliver(&self, message: &Message, _: Option<&ThreadRef>) -> Result<Option<ThreadRef>, DeliverError> {
+        let now = self.clock.now();
+        self.living(async { self.people.lock().expect("unpoisoned").push((now, message.clone())) }).await;
+        Ok(None)
+    }
+}
+
+/// A webhook payload with one alert, as Alertmanager groups by `alertname` and `service`.
+pub fn payload_of(
+    labels: &Labels,
+    firing: bool,
+    starts_at: jiff::Timestamp,
+    now: jiff::Timestamp,
+    truncated: u64,
+) -> String {
+    let status = if firing { "firing" } else { "resolved" };
+    let ends_at = if firing { "0001-01-01T00:00:00Z".to_string() } else { now.to_string() };
+    let group: Labels =
+        ["alertname", "service"].into_iter().filter_map(|name| Some((name, labels.get(name)?))).collect();
+    serde_json::json!({
+        "version": "4",
+        "groupKey": format!("{{}}:{group}"),
+        "receiver": "runbookd",
+        "status": status,
+        "truncatedAlerts": truncated,
+        "groupLabels": group,
+        "commonLabels": labels,
+        "commonAnnotations": {},
+        "externalURL": "http://alertmanager:9093",
+        "alerts": [{
+            "status": status,
+            "labels": labels,
+            "annotations": { "summary": "something is wrong" },
+            "startsAt": starts_at,
+            "endsAt": ends_at,
+            "generatorURL": "http://prometheus:9090/graph",
+            "fingerprint": alert::Fingerprint::of(labels).to_string(),
+        }],
+    })
+    .to_string()
+}
+
+pub fn scenarios() -> Vec<(String, std::path::PathBuf)> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scenarios");
+    let mut all: Vec<_> = std::fs::read_dir(&folder)
+        .expect("the folder of scenarios")
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| path.extension().is_some_and(|extension| extension == "yaml"))
+        .map(|path| (path.file_stem().expect("a name").to_string_lossy().into_owned(), path))
+        .collect();
+    all.sort();
+    assert!(!all.is_empty(), "no scenarios in {}", folder.display());
+    all
+}
+
+impl Stage {
+    pub fn clock_start(&self) -> jiff::Timestamp {
+        match self.clock {
+            Clock::Simulated { base, .. } => base,
+            Clock::System => unreachable!("a stage has a simulated clock"),
+        }
+    }
+}

@@ -1,0 +1,266 @@
+//! A scenario file: a world, rules, runbooks, and what happens.
+
+use super::{Life, Stage, payload_of};
+use runbookd::adapters::cluster::sim::Fault;
+use runbookd::adapters::journal::memory::MemoryJournal;
+use runbookd::model::alert::{Alert, Fingerprint, Status};
+use runbookd::model::cluster::ServiceChange;
+use runbookd::model::duration::Duration;
+use runbookd::model::label::Labels;
+use runbookd::ports::{Cluster, ErrorReason, KnownAlert, PortError};
+use serde::Deserialize;
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Scenario {
+    pub about: String,
+    pub world: String,
+    pub rules: String,
+    #[serde(default)]
+    pub runbooks: BTreeMap<String, String>,
+    #[serde(default = "half_a_day")]
+    pub stale_after: Duration,
+    /// Alertmanager's API can be asked: it tells what the script fired and did not resolve.
+    #[serde(default)]
+    pub alertmanager_api: bool,
+    /// States that incidents may end in when the process is killed on the way, besides those of the undisturbed course.
+    #[serde(default)]
+    pub killed_may_end: Vec<String>,
+    pub script: Vec<Action>,
+}
+
+fn half_a_day() -> Duration {
+    Duration::from_secs(12 * 3600)
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Action {
+    Fire(BTreeMap<String, String>),
+    Resolve(BTreeMap<String, String>),
+    /// A firing post of a group that Alertmanager cut this many alerts off.
+    FireTruncated {
+        labels: BTreeMap<String, String>,
+        truncated: u64,
+    },
+    /// Alertmanager knows it, but the post never came.
+    FireUntold(BTreeMap<String, String>),
+    /// It resolves, but the post never comes.
+    ResolveUntold(BTreeMap<String, String>),
+    Silence(BTreeMap<String, String>),
+    Unsilence(BTreeMap<String, String>),
+    AlertmanagerDown(bool),
+    Wait(Duration),
+    Fault(FaultName),
+    Reachable(bool),
+    /// Another hand sets the replicas of a service.
+    Hand {
+        service: String,
+        replicas: u64,
+    },
+    Pause(String),
+    Resume(String),
+    Ack(u64),
+    Close(u64),
+    /// New rules (and runbooks) are put in force.
+    Reload {
+        rules: String,
+        #[serde(default)]
+        runbooks: BTreeMap<String, String>,
+    },
+    /// The process is killed and comes back after this time.
+    Kill(Duration),
+    JournalFails(bool),
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FaultName {
+    TimeoutBefore,
+    TimeoutAfter,
+    Conflict,
+    OtherScales,
+    Unreachable,
+}
+
+impl Scenario {
+    pub fn read(path: &Path) -> Scenario {
+        let text = std::fs::read_to_string(path).expect("a readable scenario");
+        serde_saphyr::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    }
+
+    /// Plays the script. `dies_at`: the process is killed at that write boundary (before or after it), and started again at once.
+    pub async fn play(&self, stage: &Stage, dies_at: Option<(u64, bool)>) -> Life {
+        let journal = MemoryJournal::new();
+        if let Some((boundary, before)) = dies_at {
+            journal.crash_at(boundary, before);
+        }
+        let life = stage.start(journal).await;
+        let mut play = Play { stage, life: Some(life), started: HashMap::new() };
+        for action in &self.script {
+            play.act(action).await;
+        }
+        play.life.take().expect("there is always a life between actions")
+    }
+}
+
+struct Play<'a> {
+    stage: &'a Stage,
+    life: Option<Life>,
+    /// When each alert began to fire.
+    started: HashMap<Labels, jiff::Timestamp>,
+}
+
+impl Play<'_> {
+    fn life(&self) -> &Life {
+        self.life.as_ref().expect("there is always a life between actions")
+    }
+
+    /// Does something that needs a living process; if it dies meanwhile, starts the next and does it again, as Alertmanager and people do.
+    async fn insist<T, F: AsyncFn(&Life) -> Option<T>>(&mut self, what: F) -> T {
+        loop {
+            let dead = self.life().journal.dead();
+            let done = tokio::select! {
+                biased;
+                () = dead => None,
+                done = what(self.life()) => done,
+            };
+            match done {
+                Some(done) => return done,
+                None => self.revive(std::time::Duration::ZERO).await,
+            }
+        }
+    }
+
+    async fn revive(&mut self, after: std::time::Duration) {
+        let left = self.life.take().expect("a life to end").kill();
+        tokio::time::sleep(after).await;
+        self.life = Some(self.stage.start(left).await);
+    }
+
+    async fn act(&mut self, action: &Action) {
+        let now = self.stage.clock.now();
+        match action {
+            Action::Fire(labels) => self.post(labels, true, 0).await,
+            Action::Resolve(labels) => self.post(labels, false, 0).await,
+            Action::FireTruncated { labels, truncated } => self.post(labels, true, *truncated).await,
+            Action::FireUntold(labels) => {
+                let labels = labels_of(labels);
+                self.started.insert(labels.clone(), now);
+                self.known(&labels, true);
+            }
+            Action::ResolveUntold(labels) => self.known(&labels_of(labels), false),
+            Action::Silence(labels) => self.suppress(&labels_of(labels), true),
+            Action::Unsilence(labels) => self.suppress(&labels_of(labels), false),
+            Action::AlertmanagerDown(down) => {
+                let error = PortError::transient(ErrorReason::Unreachable, "connection refused");
+                *self.stage.alertmanager.lock().expect("unpoisoned") = if *down { Err(error) } else { Ok(Vec::new()) };
+            }
+            Action::Wait(time) => self.wait(time.std()).await,
+            Action::Fault(name) => self.stage.cluster.inject(self.fault(*name).await),
+            Action::Reachable(reachable) => self.stage.cluster.set_reachable(*reachable),
+            Action::Hand { service, replicas } => self.hand(service, *replicas).await,
+            Action::Pause(why) => {
+                self.insist(async |life| life.app.pause("ann", why).await.ok()).await;
+            }
+            Action::Resume(by) => {
+                self.insist(async |life| Some(life.app.resume(by).await.is_ok())).await;
+            }
+            Action::Ack(id) => {
+                let id = runbookd::model::incident::IncidentId(*id);
+                self.insist(async |life| Some(life.app.ack(id, "ann").await.is_ok())).await;
+            }
+            Action::Close(id) => {
+                let id = runbookd::model::incident::IncidentId(*id);
+                self.insist(async |life| Some(life.app.close(id, "ann", "done by hand").await.is_ok())).await;
+            }
+            Action::Reload { rules, runbooks } => {
+                self.stage.write(rules, runbooks);
+                let life = self.life();
+                life.app.parts.catalog.store(std::sync::Arc::new(self.stage.catalog()));
+                life.app.catalog_swapped();
+            }
+            Action::Kill(downtime) => self.revive(downtime.std()).await,
+            Action::JournalFails(fails) => self.life().journal.fail(fails.then_some("disk full")),
+        }
+        // Whatever that set off and needs no time happens now.
+        self.wait(std::time::Duration::from_millis(1)).await;
+    }
+
+    async fn wait(&mut self, time: std::time::Duration) {
+        let until = tokio::time::Instant::now() + time;
+        self.insist(async |_| {
+            tokio::time::sleep_until(until).await;
+            Some(())
+        })
+        .await;
+    }
+
+    async fn post(&mut self, labels: &BTreeMap<String, String>, firing: bool, truncated: u64) {
+        let labels = labels_of(labels);
+        let now = self.stage.clock.now();
+        let starts_at = if firing {
+            *self.started.entry(labels.clone()).or_insert(now)
+        } else {
+            self.started.remove(&labels).unwrap_or(now)
+        };
+        self.known(&labels, firing);
+        let body = payload_of(&labels, firing, starts_at, now, truncated);
+        self.insist(async |life| {
+            // Alertmanager tries again what is answered 5xx.
+            while !life.post(&body).await {
+                tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+            }
+            Some(())
+        })
+        .await;
+    }
+
+    /// What Alertmanager's API tells from now on.
+    fn known(&self, labels: &Labels, firing: bool) {
+        let mut api = self.stage.alertmanager.lock().expect("unpoisoned");
+        let Ok(all) = api.as_mut() else { return };
+        all.retain(|known| known.alert.labels != *labels);
+        if firing {
+            let starts_at = self.started.get(labels).copied().unwrap_or_else(|| self.stage.clock.now());
+            let alert = Alert {
+                fingerprint: Fingerprint::of(labels),
+                status: Status::Firing,
+                labels: labels.clone(),
+                annotations: Labels::default(),
+                starts_at,
+                ends_at: None,
+                generator_url: "".into(),
+            };
+            all.push(KnownAlert { alert, suppressed: false, receivers: vec!["runbookd".into()] });
+        }
+    }
+
+    fn suppress(&self, labels: &Labels, suppressed: bool) {
+        let mut api = self.stage.alertmanager.lock().expect("unpoisoned");
+        for known in api.iter_mut().flatten().filter(|known| known.alert.labels == *labels) {
+            known.suppressed = suppressed;
+        }
+    }
+
+    async fn fault(&self, name: FaultName) -> Fault {
+        match name {
+            FaultName::TimeoutBefore => Fault::TimeoutBefore,
+            FaultName::TimeoutAfter => Fault::TimeoutAfter,
+            FaultName::Conflict => Fault::AnotherHand(None),
+            FaultName::OtherScales => Fault::AnotherHand(Some(Box::new(ServiceChange::Scale { from: 0, to: 7 }))),
+            FaultName::Unreachable => Fault::Unreachable,
+        }
+    }
+
+    async fn hand(&self, service: &str, replicas: u64) {
+        let from = self.stage.cluster.service(service).await.expect("the service").replicas;
+        self.stage.cluster.another_hand(service, &ServiceChange::Scale { from, to: replicas }).expect("a change");
+    }
+}
+
+fn labels_of(labels: &BTreeMap<String, String>) -> Labels {
+    labels.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect()
+}
