@@ -185,10 +185,9 @@ impl Demo {
             journal.incident(alertname).is_some_and(|detail| detail.transitions.iter().any(|line| line.to == state))
         };
         let applied = |alertname: &str, primitive: &str| {
-            let run = journal.incident(alertname).and_then(|detail| journal.run_of(detail));
-            run.map_or(0, |run| {
-                run.steps.iter().filter(|step| step.primitive == primitive && step.outcome == Outcome::Applied).count()
-            })
+            let runs = journal.incident(alertname).map_or(&[][..], |detail| &detail.incident.runs);
+            let steps = runs.iter().filter_map(|id| journal.runs.get(id)).flat_map(|run| &run.steps);
+            steps.filter(|step| step.primitive == primitive && step.outcome == Outcome::Applied).count()
         };
         let disk = journal.incident("DiskAlmostFull");
         let lock = journal.incident("ServiceUnhealthy").is_some_and(|detail| {
