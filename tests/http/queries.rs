@@ -24,6 +24,7 @@ fn incident(id: u64, state: State, service: &str) -> Incident {
         attempt: 0,
         flaps: 0,
         had_effect: false,
+        effects: Vec::new(),
         gave_back: false,
         acked_by: None,
         escalated: false,

@@ -78,7 +78,7 @@ impl Journal {
             let detail: IncidentDetail = client.get(&format!("/api/v1/incidents/{}", incident.id)).await?;
             for transition in &detail.transitions {
                 let text = format!("{:<4} {:<10} {}", incident.id.to_string(), transition.to.name(), transition.reason);
-                self.new(&mut news, transition.at, format!("{} {}", transition.at, text), text);
+                self.note(&mut news, transition.at, format!("{} {}", transition.at, text), text);
             }
             for id in &detail.incident.runs {
                 let run: RunDetail = client.get(&format!("/api/v1/runs/{id}")).await?;
@@ -105,17 +105,17 @@ impl Journal {
                 said => format!("{text}: {said}"),
             };
             let key = format!("{}.{} {outcome}", run.run.id, step.seq);
-            self.new(news, step.finished_at.unwrap_or(step.started_at), key, text);
+            self.note(news, step.finished_at.unwrap_or(step.started_at), key, text);
         }
         if let Some(end) = run.run.finished_at {
             let state = name_of(&run.run.state);
             let resumed = if run.run.resumes > 0 { ", having gone on after a restart" } else { "" };
             let text = format!("{:<4} {state}{resumed}", run.run.id.to_string());
-            self.new(news, end, format!("{} ended", run.run.id), text);
+            self.note(news, end, format!("{} ended", run.run.id), text);
         }
     }
 
-    fn new(&mut self, news: &mut Vec<(Timestamp, String)>, at: Timestamp, key: String, text: String) {
+    fn note(&mut self, news: &mut Vec<(Timestamp, String)>, at: Timestamp, key: String, text: String) {
         if self.printed.insert(key) {
             news.push((at, text));
         }
