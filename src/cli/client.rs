@@ -68,6 +68,10 @@ impl Client {
         Ok(Client { http, base, token })
     }
 
+    pub fn base(&self) -> &str {
+        &self.base
+    }
+
     /// Asks for `path`, which begins with a slash.
     pub async fn get<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
         self.send(self.http.request(Method::GET, format!("{}{path}", self.base))).await
@@ -86,6 +90,12 @@ impl Client {
     pub async fn command<T: DeserializeOwned>(&self, path: &str, by: &str, reason: &str) -> anyhow::Result<T> {
         let body = json!({ "by": by, "reason": reason });
         self.send(self.http.request(Method::POST, format!("{}{path}", self.base)).json(&body)).await
+    }
+
+    /// Posts a payload as Alertmanager does.
+    pub async fn post_alerts(&self, payload: &'static str) -> anyhow::Result<Value> {
+        let request = self.http.request(Method::POST, format!("{}/api/v1/alertmanager", self.base));
+        self.send(request.header("Content-Type", "application/json").body(payload)).await
     }
 
     async fn send<T: DeserializeOwned>(&self, request: RequestBuilder) -> anyhow::Result<T> {

@@ -47,17 +47,17 @@ impl Config {
 fn from_file(file: &Path) -> Result<Config, ConfigError> {
     let shown = file.display().to_string();
     match std::fs::read_to_string(file) {
-        Ok(text) => parse(&shown, &text).map_err(|diagnostic| ConfigError::File(Box::new(diagnostic))),
+        Ok(text) => parse(&shown, &text).map_err(ConfigError::File),
         Err(error) => Err(ConfigError::Unreadable { file: shown, error }),
     }
 }
 
-fn parse(file: &str, text: &str) -> Result<Config, Diagnostic> {
+fn parse(file: &str, text: &str) -> Result<Config, Box<Diagnostic>> {
     // A file of comments alone is a file that changes nothing.
     if text.lines().all(|line| line.trim_start().is_empty() || line.trim_start().starts_with('#')) {
         return Ok(Config::default());
     }
-    serde_saphyr::from_str(text).map_err(|error| diagnostic(file, text, &error))
+    serde_saphyr::from_str(text).map_err(|error| Box::new(diagnostic(file, text, &error)))
 }
 
 fn diagnostic(file: &str, text: &str, error: &serde_saphyr::Error) -> Diagnostic {

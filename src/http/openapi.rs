@@ -8,3 +8,293 @@ pub const DOCUMENT: &str = include_str!("openapi.json");
 pub async fn document() -> impl IntoResponse {
     ([(header::CONTENT_TYPE, "application/json")], DOCUMENT)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::problem::Problem;
+    use crate::http::router::{Access, routes};
+    use crate::http::view::{
+        Check, Command, IncidentDetail, IncidentPage, IncidentView, LevelView, PauseView, Readiness, RuleView,
+        RunDetail, RunPage, RunView, RunbookView, ServiceView, StepView, TransitionView,
+    };
+    use crate::model::alert::{Alert, Fingerprint, GroupRef, Level, Status};
+    use crate::model::cluster::{self, Node, Service, UpdateState};
+    use crate::model::duration::Duration;
+    use crate::model::incident::{Incident, IncidentId, Reason, State, Transition};
+    use crate::model::label::Labels;
+    use crate::model::rule::Rule;
+    use crate::model::run::{Handler, Input, ProgramHash, Run, RunId, RunState};
+    use crate::model::step::{Intent, Outcome, Step, StepError};
+    use jiff::Timestamp;
+    use serde::Serialize;
+    use serde_json::{Value, json};
+    use std::collections::{BTreeMap, BTreeSet};
+
+    fn document() -> Value {
+        serde_json::from_str(DOCUMENT).expect("openapi.json is JSON")
+    }
+
+    #[test]
+    fn the_document_and_the_router_list_the_same() {
+        let document = document();
+        let mut described = BTreeSet::new();
+        for (path, methods) in document["paths"].as_object().expect("paths") {
+            for (method, operation) in methods.as_object().expect("methods") {
+                let open = operation["security"] == json!([]);
+                described.insert((method.to_uppercase(), path.clone(), open));
+            }
+        }
+        let served: BTreeSet<_> = routes()
+            .into_iter()
+            .map(|route| (route.method.to_string(), route.path.to_string(), route.access == Access::Open))
+            .collect();
+        assert_eq!(described, served);
+    }
+
+    #[test]
+    fn every_reference_of_the_document_leads_somewhere_and_every_schema_is_used() {
+        fn references(value: &Value, found: &mut BTreeSet<String>) {
+            match value {
+                Value::Object(fields) => {
+                    for (name, field) in fields {
+                        match field.as_str().and_then(|text| text.strip_prefix("#/components/schemas/")) {
+                            Some(schema) if name == "$ref" => drop(found.insert(schema.to_string())),
+                            _ => references(field, found),
+                        }
+                    }
+                }
+                Value::Array(items) => items.iter().for_each(|item| references(item, found)),
+                _ => {}
+            }
+        }
+        let document = document();
+        let mut used = BTreeSet::new();
+        references(&document, &mut used);
+        let schemas = document["components"]["schemas"].as_object().expect("schemas");
+        assert_eq!(used, schemas.keys().cloned().collect());
+    }
+
+    /// The fields of `sample` are the schema's properties, those it requires are there, and words are of its closed sets.
+    fn check(schema: &str, sample: &impl Serialize) {
+        let document = document();
+        let schemas = &document["components"]["schemas"];
+        let sample = serde_json::to_value(sample).expect("views are plain data");
+        let schema_value = &schemas[schema];
+        let properties = schema_value["properties"].as_object().unwrap_or_else(|| panic!("{schema} has properties"));
+        let fields = sample.as_object().unwrap_or_else(|| panic!("{schema} is an object"));
+        let required: BTreeSet<&str> =
+            schema_value["required"].as_array().expect("required").iter().filter_map(Value::as_str).collect();
+        for name in fields.keys() {
+            assert!(properties.contains_key(name), "{schema} does not describe {name}");
+        }
+        for name in properties.keys() {
+            assert!(fields.contains_key(name) || !required.contains(name.as_str()), "{schema} requires {name}");
+        }
+        for (name, property) in properties {
+            let reference = property["$ref"].as_str().and_then(|text| text.strip_prefix("#/components/schemas/"));
+            let words = reference.map_or(property, |schema| &schemas[schema]);
+            if let (Some(words), Some(word)) = (words["enum"].as_array(), fields.get(name)) {
+                assert!(words.contains(word), "{schema}.{name} is {word}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_answers_have_the_fields_that_the_document_says() {
+        let incident = IncidentView::from(incident());
+        check("Incident", &incident);
+        check("IncidentPage", &IncidentPage { incidents: vec![], next: None });
+        let transition = Transition {
+            incident: IncidentId(1),
+            at: Timestamp::UNIX_EPOCH,
+            from: None,
+            to: State::Open,
+            reason: Reason::new("opened", ""),
+        };
+        check("Transition", &TransitionView::from(transition));
+        check("Level", &LevelView::from(level()));
+        check("Reason", &Reason::new("opened", ""));
+        let detail = IncidentDetail { incident, transitions: vec![], run_summaries: vec![], levels: vec![] };
+        check("IncidentDetail", &detail);
+        check("Run", &RunView::from(&run()));
+        check("RunPage", &RunPage { runs: vec![], next: None });
+        check("RunDetail", &RunDetail::new(&run(), vec![]));
+        let step = StepView::from(step());
+        check("Intent", step.intent.as_ref().expect("an intent"));
+        check("StepError", step.error.as_ref().expect("an error"));
+        check("Step", &step);
+        check("Rule", &RuleView::from(&rule()));
+        check("Runbook", &runbook());
+        check("Service", &ServiceView::from(service()));
+        check("Node", &node());
+        check("Pause", &PauseView::from(None));
+        check("Command", &Command { by: "me".into(), reason: String::new() });
+        let ready = Check { name: "journal".into(), ok: true, detail: String::new() };
+        check("Check", &ready);
+        check("Readiness", &Readiness { ready: true, checks: vec![ready] });
+        check("Problem", &Problem::malformed("x").at(1, 2));
+        for (list, items) in
+            [("RuleList", "rules"), ("RunbookList", "runbooks"), ("ServiceList", "services"), ("NodeList", "nodes")]
+        {
+            check(list, &json!({ items: [] }));
+        }
+    }
+
+    #[test]
+    fn every_state_and_outcome_is_in_its_closed_set() {
+        let document = document();
+        let words = |schema: &str| document["components"]["schemas"][schema]["enum"].clone();
+        assert_eq!(words("State"), json!(State::ALL));
+        use Outcome::{Applied, Denied, Failed, InDoubt, Observed, Unchanged, Waiting};
+        assert_eq!(words("Outcome"), json!([InDoubt, Waiting, Applied, Unchanged, Observed, Failed, Denied]));
+        use RunState::{Done, Escalated, Interrupted, Running, Suspended};
+        assert_eq!(words("RunState"), json!([Running, Suspended, Done, RunState::Failed, Escalated, Interrupted]));
+        assert_eq!(words("Handler"), json!([Handler::OnFiring, Handler::OnResolved]));
+    }
+
+    fn incident() -> Incident {
+        Incident {
+            id: IncidentId(1),
+            state: State::Open,
+            reason: Reason::new("opened", ""),
+            rule: None,
+            runbook: None,
+            key: String::new(),
+            labels: Labels::default(),
+            alerts: vec![Fingerprint(1)],
+            runs: vec![RunId(1)],
+            attempt: 0,
+            flaps: 0,
+            had_effect: false,
+            gave_back: false,
+            acked_by: None,
+            escalated: false,
+            opened_at: Timestamp::UNIX_EPOCH,
+            since: Timestamp::UNIX_EPOCH,
+            until: None,
+            held_since: None,
+            closed_at: None,
+        }
+    }
+
+    fn level() -> Level {
+        Level {
+            alert: Alert {
+                fingerprint: Fingerprint(1),
+                status: Status::Firing,
+                labels: Labels::default(),
+                annotations: Labels::default(),
+                starts_at: Timestamp::UNIX_EPOCH,
+                ends_at: None,
+                generator_url: "".into(),
+            },
+            group: GroupRef::default(),
+            last_seen: Timestamp::UNIX_EPOCH,
+            resolved_at: None,
+            unconfirmed: false,
+            suppressed: false,
+        }
+    }
+
+    fn run() -> Run {
+        Run {
+            id: RunId(1),
+            incident: IncidentId(1),
+            rule: String::new(),
+            runbook: String::new(),
+            program: ProgramHash("".into()),
+            handler: Handler::OnFiring,
+            attempt: 1,
+            state: RunState::Running,
+            reason: None,
+            input: Input::default().into(),
+            wake_at: None,
+            resumes: 0,
+            log: vec![],
+            started_at: Timestamp::UNIX_EPOCH,
+            finished_at: None,
+        }
+    }
+
+    fn step() -> Step {
+        Step {
+            run: RunId(1),
+            seq: 0,
+            primitive: "sleep".into(),
+            args: vec![],
+            intent: Some(Intent::Until { deadline: Timestamp::UNIX_EPOCH, timeout: Duration::from_secs(1) }),
+            before: None,
+            outcome: Outcome::Failed,
+            value: None,
+            error: Some(StepError::new("timeout", "it ran out")),
+            started_at: Timestamp::UNIX_EPOCH,
+            finished_at: None,
+        }
+    }
+
+    fn rule() -> Rule {
+        Rule {
+            name: String::new(),
+            place: String::new(),
+            matchers: vec![],
+            by: vec![],
+            runbook: None,
+            params: BTreeMap::new(),
+            allow: vec![],
+            cooldown: None,
+            budget: None,
+            hold_at_most: Rule::HOLD_AT_MOST,
+            replicas: None,
+            attempts: 1,
+            retry_after: Rule::RETRY_AFTER,
+            resolved_within: Rule::RESOLVED_WITHIN,
+            channel: None,
+            severity: None,
+            goes_on: false,
+        }
+    }
+
+    fn runbook() -> RunbookView {
+        RunbookView {
+            name: String::new(),
+            program: String::new(),
+            doc: String::new(),
+            defaults: BTreeMap::new(),
+            handlers: vec![],
+        }
+    }
+
+    fn service() -> Service {
+        Service {
+            id: String::new(),
+            name: String::new(),
+            version: 1,
+            image: String::new(),
+            mode: cluster::Mode::Replicated,
+            replicas: 1,
+            running: 1,
+            labels: Labels::default(),
+            container_labels: Labels::default(),
+            env: BTreeMap::new(),
+            limits: cluster::Limits::default(),
+            force_update: 0,
+            update: UpdateState::None,
+            update_message: String::new(),
+            template_hash: String::new(),
+            previous_template_hash: None,
+        }
+    }
+
+    fn node() -> Node {
+        Node {
+            id: String::new(),
+            name: String::new(),
+            role: String::new(),
+            availability: String::new(),
+            state: String::new(),
+            address: String::new(),
+            labels: Labels::default(),
+        }
+    }
+}

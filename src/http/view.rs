@@ -37,6 +37,8 @@ pub struct IncidentView {
     pub attempt: u32,
     pub flaps: u32,
     pub had_effect: bool,
+    /// What its runs changed, in words.
+    pub effects: Vec<String>,
     pub escalated: bool,
     pub acked_by: Option<String>,
     pub opened_at: Timestamp,
@@ -60,6 +62,7 @@ impl From<Incident> for IncidentView {
             attempt: incident.attempt,
             flaps: incident.flaps,
             had_effect: incident.had_effect,
+            effects: incident.effects,
             escalated: incident.escalated,
             acked_by: incident.acked_by,
             opened_at: incident.opened_at,

@@ -459,10 +459,11 @@ fn effects_of(steps: &[Step]) -> Vec<String> {
 }
 
 fn recorded(step: &Step) -> Recorded {
-    let answer = match (&step.error, &step.value) {
+    let answer = match (&step.error, step.outcome) {
         (Some(error), _) => Answer::Error(error.clone()),
-        (None, Some(value)) => Answer::Value(value.clone()),
-        (None, None) => Answer::Waiting,
+        (None, Outcome::InDoubt | Outcome::Waiting) => Answer::Waiting,
+        // JSON does not tell a value that is null from no value.
+        (None, _) => Answer::Value(step.value.clone().unwrap_or(Value::Null)),
     };
     Recorded { primitive: step.primitive.clone(), args: step.args.clone(), answer }
 }
@@ -488,4 +489,35 @@ fn unexpected(what: &str, primitive: &str) -> Reason {
         "run_failed",
         format!("the runbook came to {what} of {primitive} where there can be none; this is a fault of runbookd"),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_read_back_from_the_journal_replays_as_it_was() {
+        let step = |outcome, value| Step {
+            run: RunId(1),
+            seq: 0,
+            primitive: "restart".into(),
+            args: Vec::new(),
+            intent: None,
+            before: None,
+            outcome,
+            value,
+            error: None,
+            started_at: Timestamp::UNIX_EPOCH,
+            finished_at: None,
+        };
+        for (outcome, value, expect) in [
+            (Outcome::Applied, Some(Value::Null), Answer::Value(Value::Null)),
+            (Outcome::Observed, Some(Value::from(3)), Answer::Value(Value::from(3))),
+            (Outcome::Waiting, None, Answer::Waiting),
+        ] {
+            let written = serde_json::to_string(&step(outcome, value)).expect("a step is plain data");
+            let read: Step = serde_json::from_str(&written).expect("it was just written");
+            assert_eq!(recorded(&read).answer, expect, "{written}");
+        }
+    }
 }

@@ -1,0 +1,6 @@
+//! The HTTP surface on a real listener: intake's contract, hostile clients, access, problem documents, lists and commands.
+
+mod hostile;
+mod intake;
+mod queries;
+mod stage;
