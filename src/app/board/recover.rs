@@ -1,6 +1,6 @@
 //! The board after a restart: what the journal holds, and which runs go on.
 
-use super::{Board, Known, Start, commands::PAUSED};
+use super::{Board, Known, Start, commands::PAUSED, intake::CUT_OFF};
 use crate::engine::lifecycle::Event;
 use crate::model::duration::Duration;
 use crate::model::incident::{Incident, IncidentId, Reason, State};
@@ -71,6 +71,7 @@ impl Board {
                     }
                 },
                 ALIVE => self.down_for = value.parse().ok().map(|at: Timestamp| Duration::between(at, now)),
+                _ if name.starts_with(CUT_OFF) => self.recall_cut_off(value),
                 _ => {}
             }
         }
