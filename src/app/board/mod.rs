@@ -48,6 +48,8 @@ pub struct Board {
     incidents: HashMap<IncidentId, Incident>,
     /// One per (rule, key).
     by_key: HashMap<Key, IncidentId>,
+    /// Incidents that the post at hand opened or reopened: decided about when all its alerts have joined.
+    fresh: Vec<(IncidentId, Result<(), Reason>)>,
     counts: HashMap<State, i64>,
     /// When each incident's `until` comes.
     timers: BTreeSet<(Timestamp, IncidentId)>,
@@ -118,6 +120,7 @@ impl Board {
             groups: HashMap::new(),
             incidents: HashMap::new(),
             by_key: HashMap::new(),
+            fresh: Vec::new(),
             counts: HashMap::new(),
             timers: BTreeSet::new(),
             doubts: BTreeSet::new(),
