@@ -118,7 +118,17 @@ impl Stage {
             metrics: Arc::new(Metrics::new()),
         };
         let app = App::start(parts).await.expect("a journal that can be read");
+        tokio::spawn(flush(Arc::downgrade(&journal)));
         Life { app, journal, alive }
+    }
+}
+
+/// A journal makes what is staged durable soon by itself; the one in memory has no thread to do so.
+async fn flush(journal: std::sync::Weak<MemoryJournal>) {
+    loop {
+        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+        let Some(journal) = journal.upgrade() else { return };
+        drop(journal.commit());
     }
 }
 

@@ -10,10 +10,15 @@ use crate::model::label::Labels;
 use crate::model::payload::Group;
 use crate::ports::{KnownAlert, Write};
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+/// Under this and its group key a group that was cut off is journalled until it is completed: a crash must not lose the rest of it.
+pub(super) const CUT_OFF: &str = "cut_off ";
+
 /// A group that Alertmanager cut off, and how to find the rest of it.
+#[derive(Serialize, Deserialize)]
 pub struct CutOff {
     group: GroupRef,
     labels: Labels,
@@ -31,7 +36,9 @@ impl Board {
             self.observe(alert, &told, now);
         }
         if group.truncated == 0 {
-            self.cut_off.remove(&told.key);
+            if self.cut_off.remove(&told.key).is_some() {
+                self.forget_cut_off(&told.key);
+            }
             self.unconfirm_absent(group, &told);
         } else {
             self.was_cut_off(group, &told, now);
@@ -201,10 +208,31 @@ impl Board {
             truncated: group.truncated,
         };
         if self.reconciles {
+            let stored = serde_json::to_string(&cut).expect("labels and text serialise");
+            self.out.writes.push(Write::Setting(format!("{CUT_OFF}{}", told.key).into(), Some(stored)));
             self.cut_off.insert(told.key.clone(), cut);
             self.out.reconcile = true;
         } else {
             self.tell_cut_off(&cut, "without alertmanager.url they cannot be asked for", now);
+        }
+    }
+
+    fn take_cut_off(&mut self) -> Vec<CutOff> {
+        let all: Vec<CutOff> = std::mem::take(&mut self.cut_off).into_values().collect();
+        for cut in &all {
+            self.forget_cut_off(&cut.group.key);
+        }
+        all
+    }
+
+    fn forget_cut_off(&mut self, key: &str) {
+        self.out.writes.push(Write::Setting(format!("{CUT_OFF}{key}").into(), None));
+    }
+
+    /// A group that was cut off before the last end.
+    pub(super) fn recall_cut_off(&mut self, stored: &str) {
+        if let Ok(cut) = serde_json::from_str::<CutOff>(stored) {
+            self.cut_off.insert(cut.group.key.clone(), cut);
         }
     }
 
@@ -251,8 +279,7 @@ impl Board {
         for fingerprint in all {
             self.reconcile_one(fingerprint, by_fingerprint.get(&fingerprint).copied(), asked, now);
         }
-        let cut_off: Vec<CutOff> = std::mem::take(&mut self.cut_off).into_values().collect();
-        for cut in cut_off {
+        for cut in self.take_cut_off() {
             for found in known.iter().filter(|found| cut.holds(found) && !found.suppressed) {
                 if !self.levels.get(&found.alert.fingerprint).is_some_and(|known| known.level.firing()) {
                     self.observe(&found.alert, &cut.group, now);
@@ -302,7 +329,7 @@ impl Board {
 
     /// Alertmanager's API could not be asked: people hear of groups that were cut off, and that nothing is reconciled.
     pub fn not_reconciled(&mut self, why: &str, now: Timestamp) {
-        for cut in std::mem::take(&mut self.cut_off).into_values() {
+        for cut in self.take_cut_off() {
             self.tell_cut_off(&cut, &format!("its API did not answer: {why}"), now);
         }
         let text = format!("Lost resolved notifications are not found while this lasts: {why}");
@@ -335,6 +362,10 @@ impl Board {
     /// A new catalog is in force: alerts that no rule matched are routed again. That is how the runbook that was just written takes over.
     pub fn catalog_swapped(&mut self, catalog: Arc<crate::runbook::catalog::Catalog>, now: Timestamp) {
         self.catalog = catalog;
+        self.route_unmatched(now);
+    }
+
+    pub(super) fn route_unmatched(&mut self, now: Timestamp) {
         let mut unmatched: Vec<IncidentId> = self
             .incidents
             .values()

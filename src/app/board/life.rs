@@ -339,12 +339,15 @@ impl Board {
     }
 
     /// After the flap window nothing can reopen it: it leaves the board.
-    fn forget(&mut self, id: IncidentId) {
+    pub(super) fn forget(&mut self, id: IncidentId) {
         if self.live.contains_key(&id) {
             // `on_resolved` is still at work: look again when it has ended.
             return;
         }
         let Some(incident) = self.incidents.remove(&id) else { return };
+        if let Some(at) = incident.until {
+            self.timers.remove(&(at, id));
+        }
         *self.counts.entry(incident.state).or_default() -= 1;
         let key = Self::key_of(&incident);
         if self.by_key.get(&key) == Some(&id) {

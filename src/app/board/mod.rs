@@ -20,7 +20,7 @@ use crate::model::duration::Duration;
 use crate::model::incident::{Incident, IncidentId, Reason, State, Transition};
 use crate::model::message::Message;
 use crate::model::rule::Rule;
-use crate::model::run::{ProgramHash, Run, RunId};
+use crate::model::run::{Run, RunId};
 use crate::ports::Write;
 use crate::runbook::catalog::Catalog;
 use jiff::Timestamp;
@@ -62,7 +62,6 @@ pub struct Board {
     effects: HashMap<Key, (Timestamp, String)>,
     /// Groups that Alertmanager cut off, to be completed from its API.
     cut_off: HashMap<Arc<str>, intake::CutOff>,
-    programs: HashSet<ProgramHash>,
     paused: Option<Paused>,
     news: HashMap<String, Timestamp>,
     handled: u64,
@@ -127,7 +126,6 @@ impl Board {
             budgets: HashMap::new(),
             effects: HashMap::new(),
             cut_off: HashMap::new(),
-            programs: HashSet::new(),
             paused: None,
             news: HashMap::new(),
             handled: 0,

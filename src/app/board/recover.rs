@@ -1,9 +1,9 @@
 //! The board after a restart: what the journal holds, and which runs go on.
 
-use super::{Board, Known, Start, commands::PAUSED};
+use super::{Board, Known, Start, commands::PAUSED, intake::CUT_OFF};
 use crate::engine::lifecycle::Event;
 use crate::model::duration::Duration;
-use crate::model::incident::{IncidentId, Reason, State};
+use crate::model::incident::{Incident, IncidentId, Reason, State};
 use crate::model::run::{Handler, Run};
 use crate::ports::{Recovered, Write};
 use jiff::Timestamp;
@@ -52,7 +52,10 @@ impl Board {
             }
         }
         self.take_runs(found.runs);
+        self.forget_closed(now);
         self.mend(now);
+        // The rules may have changed while nobody was there.
+        self.route_unmatched(now);
         self.count_states();
     }
 
@@ -68,6 +71,7 @@ impl Board {
                     }
                 },
                 ALIVE => self.down_for = value.parse().ok().map(|at: Timestamp| Duration::between(at, now)),
+                _ if name.starts_with(CUT_OFF) => self.recall_cut_off(value),
                 _ => {}
             }
         }
@@ -81,7 +85,6 @@ impl Board {
             if run.handler == Handler::OnFiring && rule.as_ref().is_some_and(|rule| rule.budget.is_some()) {
                 self.budgets.entry(run.rule.clone()).or_default().push_back(run.started_at);
             }
-            self.programs.insert(run.program.clone());
             if run.state.ended() {
                 continue;
             }
@@ -94,6 +97,15 @@ impl Board {
             self.locks.take(run.incident, &free);
             self.live.insert(run.incident, run.id);
             self.out.starts.push(Start { run, resumed: true, locked: free });
+        }
+    }
+
+    /// Incidents whose flap window has passed meanwhile cannot be reopened.
+    fn forget_closed(&mut self, now: Timestamp) {
+        let over = |it: &&Incident| it.state == State::Resolved && it.until.is_none_or(|until| until <= now);
+        let ids: Vec<IncidentId> = self.incidents.values().filter(over).map(|it| it.id).collect();
+        for id in ids {
+            self.forget(id);
         }
     }
 
@@ -133,8 +145,11 @@ impl Board {
         }
     }
 
-    /// Noted every so often, so that the next process knows how long nobody was there.
+    /// Noted while there are runs, so that the next process knows how long nobody was there for them.
     pub fn note_alive(&mut self, now: Timestamp) {
+        if self.live.is_empty() {
+            return;
+        }
         self.out.writes.push(Write::Setting(ALIVE.into(), Some(now.to_string())));
     }
 }

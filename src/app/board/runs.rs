@@ -82,9 +82,8 @@ impl Board {
                 Reason::new("no_runbook", format!("rule {} names the runbook {name}, which is not there", rule.name));
             return self.step(id, Event::HandedOver, reason, now);
         };
-        if self.programs.insert(program.hash.clone()) {
-            self.out.writes.push(Write::Program(program.hash.clone(), program.sources.clone()));
-        }
+        // With every run: retention deletes what no run is pinned to, and a known hash costs nothing.
+        self.out.writes.push(Write::Program(program.hash.clone(), program.sources.clone()));
         let Some(incident) = self.incidents.get(&id) else { return };
         let mut params: BTreeMap<String, Value> = program.defaults.clone();
         params.extend(rule.params.clone());
@@ -109,6 +108,7 @@ impl Board {
             finished_at: None,
         };
         self.live.insert(id, run.id);
+        self.note_alive(now);
         self.edit(id, |incident| incident.runs.push(run.id));
         self.out.writes.push(Write::Run(Box::new(run.clone())));
         self.out.starts.push(Start { run, resumed: false, locked });
