@@ -171,7 +171,7 @@ impl Board {
         let Some(known) = self.levels.get(&fingerprint) else { return };
         for id in known.incidents.clone() {
             let Some(incident) = self.incidents.get(&id) else { continue };
-            if self.firing(incident).any() {
+            if self.fires(incident) {
                 continue;
             }
             if let Some(run) = self.live.get(&id) {

@@ -64,12 +64,11 @@ impl Board {
     }
 
     fn join(&mut self, id: IncidentId, fingerprint: Fingerprint) {
+        // The level knows its incidents, which are few; an incident may have a great many alerts.
         if let Some(known) = self.levels.get_mut(&fingerprint)
             && !known.incidents.contains(&id)
         {
             known.incidents.push(id);
-        }
-        if self.incidents.get(&id).is_some_and(|incident| !incident.alerts.contains(&fingerprint)) {
             self.edit(id, |incident| incident.alerts.push(fingerprint));
         }
     }
@@ -103,6 +102,8 @@ impl Board {
         self.by_key.insert(Self::key_of(&incident), id);
         self.record(id, now, None, State::Open, incident.reason.clone());
         *self.counts.entry(State::Open).or_default() += 1;
+        self.counts_changed = true;
+        self.dirty.insert(id);
         self.incidents.insert(id, incident);
         id
     }
@@ -361,6 +362,10 @@ impl Board {
             return;
         }
         let Some(incident) = self.incidents.remove(&id) else { return };
+        if self.dirty.remove(&id) {
+            self.out.writes.push(crate::ports::Write::Incident(Box::new(incident.clone())));
+        }
+        self.counts_changed = true;
         if let Some(at) = incident.until {
             self.timers.remove(&(at, id));
         }
