@@ -76,7 +76,7 @@ fn decisions_have_no_clock_no_runtime_and_no_adapter() {
         "async ",
         "Timestamp::now",
         "SystemTime",
-        "Instant",
+        "time::Instant",
         "std::fs",
         "std::env",
         "std::net",
