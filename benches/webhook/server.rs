@@ -129,7 +129,7 @@ impl<'a> Server<'a> {
         let path = self.home.path().join("journal.db.world");
         let mut file = fs::File::open(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         file.seek(SeekFrom::End(0)).expect("a file has an end");
-        Effects { file, read: Vec::new() }
+        Effects { file, unread: Vec::new(), lines: 0 }
     }
 
     /// Resident memory in bytes.
@@ -188,14 +188,17 @@ fn cpu_of(stat: &str) -> Duration {
 /// The effects that the simulated cluster has accepted: one line each, written before it answers.
 pub struct Effects {
     file: fs::File,
-    read: Vec<u8>,
+    unread: Vec<u8>,
+    lines: usize,
 }
 
 impl Effects {
     /// How many there are so far.
     pub fn count(&mut self) -> usize {
-        self.file.read_to_end(&mut self.read).expect("the file can be read");
-        self.read.iter().filter(|byte| **byte == b'\n').count()
+        self.unread.clear();
+        self.file.read_to_end(&mut self.unread).expect("the file can be read");
+        self.lines += self.unread.iter().filter(|byte| **byte == b'\n').count();
+        self.lines
     }
 }
 

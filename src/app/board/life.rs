@@ -9,6 +9,7 @@ use crate::model::alert::{Fingerprint, Level};
 use crate::model::duration::Duration;
 use crate::model::incident::{Incident, IncidentId, Reason, State};
 use crate::model::rule::Rule;
+use crate::ports::Write;
 use jiff::Timestamp;
 use std::sync::Arc;
 
@@ -345,6 +346,9 @@ impl Board {
             return;
         }
         let Some(incident) = self.incidents.remove(&id) else { return };
+        if self.changed.remove(&id) {
+            self.out.writes.push(Write::Incident(Box::new(incident.clone())));
+        }
         if let Some(at) = incident.until {
             self.timers.remove(&(at, id));
         }
@@ -370,7 +374,7 @@ impl Board {
                 self.groups.remove(&known.level.group.key);
             }
         }
-        self.out.writes.push(crate::ports::Write::ForgetLevel(fingerprint));
+        self.out.writes.push(Write::ForgetLevel(fingerprint));
     }
 
     /// Sends a message about an incident, with the facts it needs.

@@ -56,6 +56,8 @@ pub struct Board {
     locks: Locks,
     /// Runs that have not ended, by their incident.
     live: HashMap<IncidentId, RunId>,
+    /// Incidents that have changed since the journal was last told: each is written once, however often it changed.
+    changed: BTreeSet<IncidentId>,
     /// When attempts of rules with a budget were made.
     budgets: HashMap<String, VecDeque<Timestamp>>,
     /// The last effect of each (rule, key) with a cooldown.
@@ -70,6 +72,8 @@ pub struct Board {
     last_message: u64,
     /// A downtime longer than `resume_within` ends now: runs are not continued.
     down_for: Option<Duration>,
+    /// When the sign of life was last written.
+    noted_alive: Option<Timestamp>,
     pub out: Out,
 }
 
@@ -123,6 +127,7 @@ impl Board {
             doubts: BTreeSet::new(),
             locks: Locks::default(),
             live: HashMap::new(),
+            changed: BTreeSet::new(),
             budgets: HashMap::new(),
             effects: HashMap::new(),
             cut_off: HashMap::new(),
@@ -133,6 +138,7 @@ impl Board {
             last_run: 0,
             last_message: 0,
             down_for: None,
+            noted_alive: None,
             out: Out::default(),
         }
     }
@@ -150,6 +156,9 @@ impl Board {
     }
 
     pub fn take_out(&mut self) -> Out {
+        let changed = std::mem::take(&mut self.changed);
+        let changed = changed.iter().filter_map(|id| self.incidents.get(id));
+        self.out.writes.extend(changed.map(|incident| Write::Incident(Box::new(incident.clone()))));
         std::mem::take(&mut self.out)
     }
 
@@ -203,7 +212,7 @@ impl Board {
         incident.alerts.iter().filter_map(|fingerprint| Some(&self.levels.get(fingerprint)?.level))
     }
 
-    /// Writes the incident as it is now, and keeps timers and counts in step. `change` edits it.
+    /// Changes an incident by `change`, and keeps timers and counts in step. It is written with the rest of what is taken out next.
     fn edit(&mut self, id: IncidentId, change: impl FnOnce(&mut Incident)) {
         let Some(incident) = self.incidents.get_mut(&id) else { return };
         let (state, until) = (incident.state, incident.until);
@@ -220,7 +229,7 @@ impl Board {
             *self.counts.entry(state).or_default() -= 1;
             *self.counts.entry(incident.state).or_default() += 1;
         }
-        self.out.writes.push(Write::Incident(Box::new(incident.clone())));
+        self.changed.insert(id);
     }
 
     fn record(&mut self, id: IncidentId, at: Timestamp, from: Option<State>, to: State, reason: Reason) {
