@@ -3,11 +3,28 @@
 use serde::de::{MapAccess, Visitor};
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::cmp::Ordering;
 use std::fmt;
+use std::sync::Arc;
 
-/// An immutable set of labels, sorted by name. Small on purpose: a hundred thousand of them are held at once.
-#[derive(Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Labels(Box<[(Box<str>, Box<str>)]>);
+/// An immutable set of labels, sorted by name; a copy shares it. Small on purpose: a hundred thousand of them are held at once.
+#[derive(Clone, Default, PartialEq, Eq, Hash)]
+pub struct Labels(Option<Arc<Packed>>);
+
+/// All names and values in one text. An empty set has none.
+#[derive(PartialEq, Eq, Hash)]
+struct Packed {
+    /// Where each name and each value ends in `text`: name, value, name, value …
+    ends: Box<[u32]>,
+    text: Box<str>,
+}
+
+impl Packed {
+    fn part(&self, at: usize) -> &str {
+        let start = if at == 0 { 0 } else { self.ends[at - 1] };
+        &self.text[start as usize..self.ends[at] as usize]
+    }
+}
 
 impl Labels {
     /// The value of `name`, or "" when the label is missing (Prometheus' semantics).
@@ -17,41 +34,76 @@ impl Labels {
 
     /// The value of `name`, or `None` when the label is missing.
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.0.binary_search_by(|(known, _)| (**known).cmp(name)).ok().map(|at| &*self.0[at].1)
+        let packed = self.0.as_deref()?;
+        let (mut low, mut high) = (0, self.len());
+        while low < high {
+            let middle = low.midpoint(high);
+            match packed.part(2 * middle).cmp(name) {
+                Ordering::Less => low = middle + 1,
+                Ordering::Greater => high = middle,
+                Ordering::Equal => return Some(packed.part(2 * middle + 1)),
+            }
+        }
+        None
     }
 
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.0.iter().map(|(name, value)| (&**name, &**value))
+        let packed = self.0.as_deref().into_iter();
+        packed.flat_map(|all| (0..all.ends.len() / 2).map(|at| (all.part(2 * at), all.part(2 * at + 1))))
     }
 
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.0.as_ref().map_or(0, |packed| packed.ends.len() / 2)
     }
 
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.0.is_none()
     }
 
     /// The labels that both sets have with the same value.
     pub fn common(&self, other: &Labels) -> Labels {
+        if self == other {
+            return self.clone();
+        }
         self.iter().filter(|(name, value)| other.get(name) == Some(value)).collect()
     }
 }
 
-impl<N: Into<Box<str>>, V: Into<Box<str>>> FromIterator<(N, V)> for Labels {
+impl<N: AsRef<str>, V: AsRef<str>> FromIterator<(N, V)> for Labels {
     /// Of two values for one name the later wins.
+    ///
+    /// # Panics
+    /// When all of it together is longer than 4 GiB: what enters is bounded far below.
     fn from_iter<I: IntoIterator<Item = (N, V)>>(pairs: I) -> Self {
-        let mut all: Vec<(Box<str>, Box<str>)> =
-            pairs.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
-        all.sort_by(|a, b| a.0.cmp(&b.0));
-        let mut unique: Vec<(Box<str>, Box<str>)> = Vec::with_capacity(all.len());
-        for pair in all {
-            match unique.last_mut() {
-                Some(last) if last.0 == pair.0 => *last = pair,
-                _ => unique.push(pair),
+        let mut all: Vec<(N, V)> = pairs.into_iter().collect();
+        // Stable: of equal names the last stays the last.
+        all.sort_by(|a, b| a.0.as_ref().cmp(b.0.as_ref()));
+        let mut ends = Vec::with_capacity(2 * all.len());
+        let mut text =
+            String::with_capacity(all.iter().map(|(name, value)| name.as_ref().len() + value.as_ref().len()).sum());
+        for (at, (name, value)) in all.iter().enumerate() {
+            if all.get(at + 1).is_some_and(|next| next.0.as_ref() == name.as_ref()) {
+                continue;
+            }
+            for part in [name.as_ref(), value.as_ref()] {
+                text.push_str(part);
+                ends.push(u32::try_from(text.len()).expect("labels are bounded where they enter"));
             }
         }
-        Labels(unique.into_boxed_slice())
+        let packed = || Arc::new(Packed { ends: ends.into_boxed_slice(), text: text.into_boxed_str() });
+        Labels((!all.is_empty()).then(packed))
+    }
+}
+
+impl Ord for Labels {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.iter().cmp(other.iter())
+    }
+}
+
+impl PartialOrd for Labels {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
     }
 }
 

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
+use std::borrow::Cow;
 use std::fmt;
 use std::marker::PhantomData;
 
@@ -366,9 +367,9 @@ impl<'de> Visitor<'de> for Pairs {
     }
     fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Option<Labels>, M::Error> {
         let what = self.0;
-        let mut pairs: Vec<(Box<str>, Box<str>)> = Vec::with_capacity(8);
-        while let Some(name) = map.next_key::<Box<str>>()? {
-            let value = map.next_value::<Box<str>>().map_err(|error| {
+        let mut pairs: Vec<(Cow<'de, str>, Cow<'de, str>)> = Vec::with_capacity(16);
+        while let Some(Lent(name)) = map.next_key()? {
+            let Lent(value) = map.next_value().map_err(|error| {
                 M::Error::custom(format_args!("{what} {:?} must be a string: {error}", text::cut(&name, 60)))
             })?;
             if name.len() > MAX_TEXT_BYTES || value.len() > MAX_TEXT_BYTES {
@@ -381,6 +382,28 @@ impl<'de> Visitor<'de> for Pairs {
             pairs.push((name, value));
         }
         Ok(Some(pairs.into_iter().collect()))
+    }
+}
+
+/// A string, borrowed from the body where it holds no escapes.
+struct Lent<'de>(Cow<'de, str>);
+
+impl<'de> Deserialize<'de> for Lent<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Borrow;
+        impl<'de> Visitor<'de> for Borrow {
+            type Value = Lent<'de>;
+            fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+                f.write_str("a string")
+            }
+            fn visit_borrowed_str<E: Error>(self, text: &'de str) -> Result<Lent<'de>, E> {
+                Ok(Lent(Cow::Borrowed(text)))
+            }
+            fn visit_str<E: Error>(self, text: &str) -> Result<Lent<'de>, E> {
+                Ok(Lent(Cow::Owned(text.to_string())))
+            }
+        }
+        deserializer.deserialize_str(Borrow)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::document::Place;
 use super::files::Files;
+use super::modules::Shelf;
 use super::program::Program;
 use super::rules::{self, Written};
 use super::sandbox;
@@ -164,7 +165,9 @@ fn compile(
             _ => changed.push(Arc::new(Sources { name, main: text.clone(), modules: files.modules.clone() })),
         }
     }
-    for (sources, compiled) in changed.iter().zip(in_parallel(&changed, |sources| Program::compile(sources.clone()))) {
+    let shelf = Shelf::default();
+    let compiled = in_parallel(&changed, |sources| Program::compile_with(sources.clone(), &shelf));
+    for (sources, compiled) in changed.iter().zip(compiled) {
         let placed = |mut findings: Vec<Diagnostic>| {
             for finding in &mut findings {
                 finding.file = runbooks.join(&finding.file).display().to_string();

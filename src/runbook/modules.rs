@@ -1,15 +1,15 @@
 //! The modules of a program: which ones it reaches from its imports, compiled once.
 
 use super::budget::Meter;
-use super::check::{File, Functions, Import, functions, imports};
+use super::check::{self, File, Functions, Import, functions, imports};
 use super::program::parse;
 use super::sandbox::{self, Modules, Pinned};
 use super::session::Session;
 use super::{failure, sandbox::module_file};
 use crate::model::diagnostic::{Diagnostic, nearest};
 use rhai::{AST, Module, Scope, Shared};
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// Where modules live, below `runbooks/`.
 const FOLDER: &str = "lib/";
@@ -17,24 +17,50 @@ const FOLDER: &str = "lib/";
 pub struct Compiled {
     /// By path as it is imported, `lib/services`.
     pub modules: BTreeMap<String, Shared<Module>>,
-    pub files: Vec<ModuleFile>,
+    pub files: Vec<Arc<ModuleFile>>,
 }
 
 impl Compiled {
     /// The functions of each module, by path as it is imported.
     pub fn functions(&self) -> BTreeMap<String, Functions> {
         let path = |file: &File| file.name.trim_end_matches(".rhai").to_string();
-        self.files.iter().map(|module| (path(&module.file), functions(&module.ast))).collect()
+        self.files.iter().map(|module| (path(&module.file), module.functions.clone())).collect()
     }
 }
 
 pub struct ModuleFile {
     pub file: File,
     pub ast: AST,
+    module: Shared<Module>,
+    functions: Functions,
+    /// What the lint finds in it. That depends on what it imports, and on nothing of the program that reaches it.
+    findings: OnceLock<Vec<Diagnostic>>,
+}
+
+impl ModuleFile {
+    /// What is wrong with it, looked for once. `modules` holds the functions of every module that it imports.
+    pub fn findings(&self, modules: &BTreeMap<String, Functions>) -> &[Diagnostic] {
+        self.findings.get_or_init(|| check::file(&self.file, &self.ast, modules))
+    }
+}
+
+/// The modules that compiled, shared by all programs of one reading: many runbooks import the same ones. Valid for one set of sources.
+#[derive(Default)]
+pub struct Shelf(Mutex<HashMap<String, Arc<ModuleFile>>>);
+
+impl Shelf {
+    fn find(&self, path: &str) -> Option<Arc<ModuleFile>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(path).cloned()
+    }
+
+    fn put(&self, path: &str, module: &Arc<ModuleFile>) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(path.to_string(), module.clone());
+    }
 }
 
 struct Builder<'a> {
     sources: &'a BTreeMap<String, Arc<str>>,
+    shelf: &'a Shelf,
     done: Compiled,
     /// The paths being compiled, outermost first: an import of one of them is a circle.
     open: Vec<String>,
@@ -42,9 +68,14 @@ struct Builder<'a> {
 }
 
 /// Compiles every module that `main` reaches, imported ones before those that import them.
-pub fn compile(main: &File, ast: &AST, sources: &BTreeMap<String, Arc<str>>) -> Result<Compiled, Vec<Diagnostic>> {
+pub fn compile(
+    main: &File,
+    ast: &AST,
+    sources: &BTreeMap<String, Arc<str>>,
+    shelf: &Shelf,
+) -> Result<Compiled, Vec<Diagnostic>> {
     let done = Compiled { modules: BTreeMap::new(), files: Vec::new() };
-    let mut builder = Builder { sources, done, open: Vec::new(), errors: Vec::new() };
+    let mut builder = Builder { sources, shelf, done, open: Vec::new(), errors: Vec::new() };
     builder.all(main, ast);
     if builder.errors.is_empty() { Ok(builder.done) } else { Err(builder.errors) }
 }
@@ -89,6 +120,12 @@ impl Builder<'_> {
             self.errors.push(at(format!("a runbook reaches more than {} modules", sandbox::MAX_MODULES)));
             return;
         }
+        if let Some(known) = self.shelf.find(path) {
+            self.open.push(path.to_string());
+            self.all(&known.file, &known.ast);
+            self.open.pop();
+            return self.add(path, known);
+        }
         let file = File { name: module_file(path), text: text.clone() };
         let ast = match parse(&file) {
             Ok(ast) => ast,
@@ -102,6 +139,11 @@ impl Builder<'_> {
         }
     }
 
+    fn add(&mut self, path: &str, module: Arc<ModuleFile>) {
+        self.done.modules.insert(path.to_string(), module.module.clone());
+        self.done.files.push(module);
+    }
+
     /// Evaluates the top of a module, its constants, once and for all runs.
     fn build(&mut self, path: &str, file: File, ast: AST) {
         let session = Session::declaring();
@@ -112,8 +154,10 @@ impl Builder<'_> {
             Ok(mut module) => {
                 module.set_id(file.name.as_str());
                 module.build_index();
-                self.done.modules.insert(path.to_string(), module.into());
-                self.done.files.push(ModuleFile { file, ast });
+                let (module, functions) = (module.into(), functions(&ast));
+                let compiled = Arc::new(ModuleFile { file, ast, module, functions, findings: OnceLock::new() });
+                self.shelf.put(path, &compiled);
+                self.add(path, compiled);
             }
             Err(error) => {
                 let failed = session.failure().unwrap_or_else(|| failure::of(&error, &file.name));

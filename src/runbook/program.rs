@@ -2,7 +2,7 @@
 
 use super::budget::Meter;
 use super::check::{self, File};
-use super::modules;
+use super::modules::{self, Shelf};
 use super::sandbox::{self, COMPILER, Modules, Pinned};
 use super::session::Session;
 use super::{failure, value};
@@ -53,7 +53,15 @@ impl Program {
     /// Files are named as below `runbooks/`: `scale_out.rhai`, `lib/x.rhai`. Modules are keyed alike, `lib/x.rhai`, and may be more
     /// than the runbook needs.
     pub fn compile(sources: Arc<Sources>) -> Result<(Program, Vec<Diagnostic>), Vec<Diagnostic>> {
-        sandbox::on_deep_stack(|| compile(&sources))
+        Self::compile_with(sources, &Shelf::default())
+    }
+
+    /// The same for one of many programs with the same modules, which are compiled once.
+    pub(super) fn compile_with(
+        sources: Arc<Sources>,
+        shelf: &Shelf,
+    ) -> Result<(Program, Vec<Diagnostic>), Vec<Diagnostic>> {
+        sandbox::on_deep_stack(|| compile(&sources, shelf))
     }
 
     pub(super) fn ast(&self) -> &AST {
@@ -79,14 +87,14 @@ fn main_file(name: &str) -> String {
     format!("{name}.rhai")
 }
 
-fn compile(sources: &Sources) -> Result<(Program, Vec<Diagnostic>), Vec<Diagnostic>> {
+fn compile(sources: &Sources, shelf: &Shelf) -> Result<(Program, Vec<Diagnostic>), Vec<Diagnostic>> {
     let main = File { name: main_file(&sources.name), text: sources.main.clone() };
     let ast = parse(&main).map_err(|error| vec![*error])?;
-    let compiled = modules::compile(&main, &ast, &sources.modules)?;
+    let compiled = modules::compile(&main, &ast, &sources.modules, shelf)?;
     let functions = compiled.functions();
     let mut found = check::file(&main, &ast, &functions);
     for module in &compiled.files {
-        found.extend(check::file(&module.file, &module.ast, &functions));
+        found.extend_from_slice(module.findings(&functions));
     }
     let handlers = handlers(&main, &ast, &mut found);
     if ast.doc().is_empty() {

@@ -10,6 +10,7 @@ use crate::model::duration::Duration;
 use crate::model::incident::{Incident, IncidentId, Reason, State};
 use crate::model::label::Labels;
 use crate::model::rule::Rule;
+use crate::ports::Write;
 use jiff::Timestamp;
 use std::sync::Arc;
 
@@ -363,7 +364,7 @@ impl Board {
         }
         let Some(incident) = self.incidents.remove(&id) else { return };
         if self.dirty.remove(&id) {
-            self.out.writes.push(crate::ports::Write::Incident(Box::new(incident.clone())));
+            self.out.writes.push(Write::Incident(Box::new(incident.clone())));
         }
         self.counts_changed = true;
         if let Some(at) = incident.until {
@@ -391,7 +392,7 @@ impl Board {
                 self.groups.remove(&known.level.group.key);
             }
         }
-        self.out.writes.push(crate::ports::Write::ForgetLevel(fingerprint));
+        self.out.writes.push(Write::ForgetLevel(fingerprint));
     }
 
     /// Sends a message about an incident, with the facts it needs.

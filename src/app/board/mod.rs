@@ -75,6 +75,8 @@ pub struct Board {
     last_message: u64,
     /// A downtime longer than `resume_within` ends now: runs are not continued.
     down_for: Option<Duration>,
+    /// When the sign of life was last written.
+    noted_alive: Option<Timestamp>,
     pub out: Out,
 }
 
@@ -141,6 +143,7 @@ impl Board {
             last_run: 0,
             last_message: 0,
             down_for: None,
+            noted_alive: None,
             out: Out::default(),
         }
     }
@@ -224,7 +227,7 @@ impl Board {
         incident.alerts.iter().filter_map(|fingerprint| Some(&self.levels.get(fingerprint)?.level))
     }
 
-    /// Writes the incident as it is now, and keeps timers and counts in step. `change` edits it.
+    /// Changes an incident by `change`, and keeps timers and counts in step. It is written with the rest of what is taken out next.
     fn edit(&mut self, id: IncidentId, change: impl FnOnce(&mut Incident)) {
         let Some(incident) = self.incidents.get_mut(&id) else { return };
         let (state, until) = (incident.state, incident.until);

@@ -11,6 +11,8 @@ use std::collections::HashMap;
 
 /// When the engine was last known to be alive, written every so often.
 pub const ALIVE: &str = "alive_at";
+/// So often at most: what it decides is counted in minutes.
+const ALIVE_EVERY: Duration = Duration::from_secs(10);
 /// A verification deadline that passed during a downtime gets this much more.
 const VERIFY_GRACE: Duration = Duration::from_secs(300);
 
@@ -146,9 +148,11 @@ impl Board {
 
     /// Noted while there are runs, so that the next process knows how long nobody was there for them.
     pub fn note_alive(&mut self, now: Timestamp) {
-        if self.live.is_empty() {
+        let lately = |noted: Timestamp| now.duration_since(noted) < ALIVE_EVERY.signed();
+        if self.live.is_empty() || self.noted_alive.is_some_and(lately) {
             return;
         }
+        self.noted_alive = Some(now);
         self.out.writes.push(Write::Setting(ALIVE.into(), Some(now.to_string())));
     }
 }

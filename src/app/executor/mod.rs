@@ -312,16 +312,16 @@ impl Executor {
 
     /// Evaluates the runbook; once more if it ran out of time or memory, which may be the machine's fault.
     async fn evaluate(&self, work: &Work, poll: Option<Vec<crate::runbook::evaluate::Observation>>) -> Evaluation {
-        let job = Job {
+        let job = || Job {
             program: work.program.clone(),
             handler: work.run.handler,
             input: work.run.input.clone(),
             history: work.steps.iter().map(recorded).collect(),
-            poll,
+            poll: poll.clone(),
         };
-        let evaluation = self.parts.evaluator.evaluate(job.clone()).await;
+        let evaluation = self.parts.evaluator.evaluate(job()).await;
         match &evaluation.next {
-            Next::Failed(Failure { kind: FailureKind::Resources, .. }) => self.parts.evaluator.evaluate(job).await,
+            Next::Failed(Failure { kind: FailureKind::Resources, .. }) => self.parts.evaluator.evaluate(job()).await,
             _ => evaluation,
         }
     }
