@@ -167,6 +167,7 @@ mod tests {
             attempt: 0,
             flaps: 0,
             had_effect: false,
+            effects: Vec::new(),
             gave_back: false,
             acked_by: None,
             escalated: false,
@@ -194,6 +195,7 @@ mod tests {
             resolved_at: None,
             unconfirmed: false,
             suppressed: false,
+            refire_at: None,
         }
     }
 
