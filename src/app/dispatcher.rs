@@ -223,7 +223,6 @@ impl Dispatcher {
         let now = self.parts.clock.now();
         self.board.find_stale(now);
         self.board.note_alive(now);
-        self.board.count_states();
         self.parts.metrics.set_journal_healthy(self.parts.journal.health().is_ok());
     }
 

@@ -193,6 +193,7 @@ mod tests {
             group: GroupRef::default(),
             last_seen: Timestamp::UNIX_EPOCH,
             resolved_at: None,
+            refire_at: None,
             unconfirmed: false,
             suppressed: false,
             refire_at: None,

@@ -35,6 +35,7 @@ impl Board {
         for alert in &group.alerts {
             self.observe(alert, &told, now);
         }
+        self.decide_fresh(now);
         if group.truncated == 0 {
             if self.cut_off.remove(&told.key).is_some() {
                 self.forget_cut_off(&told.key);
@@ -132,6 +133,7 @@ impl Board {
     pub(super) fn settle_doubt(&mut self, fingerprint: Fingerprint, now: Timestamp) {
         if self.levels.get_mut(&fingerprint).is_some_and(|known| level::settle_doubt(&mut known.level, now)) {
             self.fired(fingerprint, now);
+            self.decide_fresh(now);
         }
     }
 
@@ -169,7 +171,7 @@ impl Board {
         let Some(known) = self.levels.get(&fingerprint) else { return };
         for id in known.incidents.clone() {
             let Some(incident) = self.incidents.get(&id) else { continue };
-            if self.firing(incident).any() {
+            if self.fires(incident) {
                 continue;
             }
             if let Some(run) = self.live.get(&id) {
@@ -249,6 +251,7 @@ impl Board {
         for fingerprint in sorted {
             self.join_or_open(None, &key, Err(Reason::new("alerts_cut_off", text.clone())), fingerprint, now);
         }
+        self.decide_fresh(now);
     }
 
     /// An incident that no alert belongs to: a person closes it.
@@ -258,10 +261,9 @@ impl Board {
         }
         // A fingerprint that no alert has: nothing joins it, nothing resolves it.
         let id = self.join_or_open(None, key, Err(reason), Fingerprint(0), now);
-        self.edit(id, |incident: &mut Incident| {
-            incident.alerts.clear();
-            incident.labels = labels.clone();
-        });
+        self.edit(id, |incident: &mut Incident| incident.alerts.clear());
+        self.decide_fresh(now);
+        self.edit(id, |incident: &mut Incident| incident.labels = labels.clone());
     }
 
     pub(super) fn reconsider(&mut self, id: IncidentId, code: &str, now: Timestamp) {
@@ -286,6 +288,7 @@ impl Board {
                 }
             }
         }
+        self.decide_fresh(now);
     }
 
     fn reconcile_one(
@@ -402,6 +405,7 @@ impl Board {
             }
             self.route(*fingerprint, now);
         }
+        self.decide_fresh(now);
         if left.is_empty() {
             let text = "a rule that was just written takes its alerts over";
             self.step(id, Event::Closed, Reason::new("taken_over", text), now);

@@ -48,7 +48,12 @@ pub struct Board {
     incidents: HashMap<IncidentId, Incident>,
     /// One per (rule, key).
     by_key: HashMap<Key, IncidentId>,
+    /// Incidents that the post at hand opened or reopened: decided about when all its alerts have joined.
+    fresh: Vec<(IncidentId, Result<(), Reason>)>,
     counts: HashMap<State, i64>,
+    counts_changed: bool,
+    /// Incidents that changed since the last [`Board::take_out`]: each is written once, however often it changed.
+    dirty: BTreeSet<IncidentId>,
     /// When each incident's `until` comes.
     timers: BTreeSet<(Timestamp, IncidentId)>,
     /// When each doubtful refire counts.
@@ -118,7 +123,10 @@ impl Board {
             groups: HashMap::new(),
             incidents: HashMap::new(),
             by_key: HashMap::new(),
+            fresh: Vec::new(),
             counts: HashMap::new(),
+            counts_changed: true,
+            dirty: BTreeSet::new(),
             timers: BTreeSet::new(),
             doubts: BTreeSet::new(),
             locks: Locks::default(),
@@ -150,6 +158,14 @@ impl Board {
     }
 
     pub fn take_out(&mut self) -> Out {
+        for id in std::mem::take(&mut self.dirty) {
+            if let Some(incident) = self.incidents.get(&id) {
+                self.out.writes.push(Write::Incident(Box::new(incident.clone())));
+            }
+        }
+        if std::mem::take(&mut self.counts_changed) {
+            self.count_states();
+        }
         std::mem::take(&mut self.out)
     }
 
@@ -173,7 +189,7 @@ impl Board {
     }
 
     /// How many incidents stand in each state.
-    pub fn count_states(&self) {
+    fn count_states(&self) {
         let counts: Vec<(State, i64)> = self.counts.iter().map(|(state, count)| (*state, *count)).collect();
         self.metrics.set_incidents(&counts);
     }
@@ -199,6 +215,11 @@ impl Board {
         firing
     }
 
+    /// Does anything of an incident fire?
+    pub fn fires(&self, incident: &Incident) -> bool {
+        self.levels_of(incident).any(Level::firing)
+    }
+
     fn levels_of<'a>(&'a self, incident: &'a Incident) -> impl Iterator<Item = &'a Level> {
         incident.alerts.iter().filter_map(|fingerprint| Some(&self.levels.get(fingerprint)?.level))
     }
@@ -219,8 +240,9 @@ impl Board {
         if incident.state != state {
             *self.counts.entry(state).or_default() -= 1;
             *self.counts.entry(incident.state).or_default() += 1;
+            self.counts_changed = true;
         }
-        self.out.writes.push(Write::Incident(Box::new(incident.clone())));
+        self.dirty.insert(id);
     }
 
     fn record(&mut self, id: IncidentId, at: Timestamp, from: Option<State>, to: State, reason: Reason) {

@@ -56,7 +56,6 @@ impl Board {
         self.mend(now);
         // The rules may have changed while nobody was there.
         self.route_unmatched(now);
-        self.count_states();
     }
 
     fn take_settings(&mut self, settings: &[(String, String)], now: Timestamp) {

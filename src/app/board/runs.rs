@@ -189,7 +189,7 @@ impl Board {
         now: Timestamp,
     ) {
         let Some(incident) = self.incidents.get(&id) else { return };
-        let firing = self.firing(incident).any();
+        let firing = self.fires(incident);
         let reason = reason.unwrap_or_else(|| Reason::new("done", "the run is done"));
         match state {
             RunState::Done => {
@@ -272,7 +272,7 @@ impl Board {
 
     /// Does anything of a run's incident still fire?
     pub fn run_fires(&self, run: &Run) -> bool {
-        self.incidents.get(&run.incident).is_some_and(|incident| self.firing(incident).any())
+        self.incidents.get(&run.incident).is_some_and(|incident| self.fires(incident))
     }
 
     /// `notify`: the step and its message are one transaction.

@@ -508,7 +508,7 @@ mod tests {
             outcome,
             value,
             error: None,
-            started_at: Timestamp::UNIX_EPOCH,
+            started_at: jiff::Timestamp::UNIX_EPOCH,
             finished_at: None,
         };
         for (outcome, value, expect) in [
