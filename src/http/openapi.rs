@@ -196,7 +196,6 @@ mod tests {
             refire_at: None,
             unconfirmed: false,
             suppressed: false,
-            refire_at: None,
         }
     }
 

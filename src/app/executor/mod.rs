@@ -494,7 +494,6 @@ fn unexpected(what: &str, primitive: &str) -> Reason {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use jiff::Timestamp;
 
     #[test]
     fn a_step_read_back_from_the_journal_replays_as_it_was() {
