@@ -234,9 +234,9 @@ impl Executor {
     async fn carry_out(self: &Arc<Self>, work: &mut Work, mut step: Step, in_doubt: bool) -> Flow {
         let Some(Intent::Services(intents)) = step.intent.clone() else { return Flow::On };
         let mut applied: Vec<String> = Vec::new();
-        for at in 0..intents.len() {
+        for (at, intent) in intents.iter().enumerate() {
             match self.apply_one(work, &mut step, at, in_doubt).await {
-                Ok(()) => applied.push(intents[at].service.clone()),
+                Ok(()) => applied.push(intent.service.clone()),
                 Err(Stop::Error(mut error)) => {
                     if !applied.is_empty() {
                         error.message = format!("{} (done before: {})", error.message, applied.join(", "));
