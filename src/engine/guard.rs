@@ -79,7 +79,7 @@ pub struct Situation<'a> {
 
 type Guard = fn(&Rule, &Situation) -> Verdict;
 
-/// The guards before a run, in DESIGN's order; the first that does not allow decides.
+/// The guards before a run, in order; the first that does not allow decides.
 pub fn before_run(rule: &Rule, situation: &Situation) -> (&'static str, Verdict) {
     let guards: [(&'static str, Guard); 5] = [
         ("paused", paused),
