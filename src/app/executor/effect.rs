@@ -21,6 +21,8 @@ use tokio::sync::oneshot;
 
 /// Conflicts and doubts under one sequence number, per target.
 const TRIES: u32 = 5;
+/// How long a process that stops lets an intent that it has staged become durable. A commit takes milliseconds.
+const LAST_COMMIT: std::time::Duration = std::time::Duration::from_secs(2);
 
 /// Why an effect does not happen (now).
 enum Stop {
@@ -221,12 +223,17 @@ impl Executor {
     /// Intent before effect: returns when it is durable.
     async fn record_intent(&self, step: &Step) -> Result<(), Stop> {
         self.parts.journal.stage(vec![Write::Step(Box::new(step.clone()))]);
-        // A journal that cannot write keeps the ticket open: no effect starts.
         let mut stopping = self.stopping.subscribe();
+        // What is staged will be durable: to leave before that would leave a step in doubt behind at every orderly end.
+        let gives_up = async {
+            let _ = stopping.wait_for(|stop| *stop).await;
+            tokio::time::sleep(LAST_COMMIT).await;
+        };
+        // A journal that cannot write keeps the ticket open: no effect starts.
         tokio::select! {
             biased;
             committed = self.parts.journal.commit() => committed.map_err(|_| Stop::Leave),
-            _ = stopping.wait_for(|stop| *stop) => Err(Stop::Leave),
+            () = gives_up => Err(Stop::Leave),
         }
     }
 
