@@ -99,8 +99,9 @@ impl Stage {
             Ok(journal)
         });
         let journal = journal.await;
-        journal.explains(&self.home.world());
-        journal.keeps_locks();
+        let world = self.home.world();
+        journal.explains(&world);
+        journal.keeps_locks(&world);
         journal
     }
 }

@@ -306,8 +306,11 @@ impl Board {
         }
     }
 
-    /// Frees the locks of an incident and asks for those who waited.
+    /// Frees the locks of an incident and asks for those who waited. A run at work keeps them to its end.
     pub(super) fn release(&mut self, id: IncidentId, now: Timestamp) {
+        if self.live.contains_key(&id) {
+            return;
+        }
         for waiting in self.locks.release(id) {
             self.consider(waiting, now);
         }

@@ -53,6 +53,7 @@ impl Board {
                 self.effects.insert((effect.rule.into(), effect.key.into()), (effect.at, effect.what));
             }
         }
+        self.lock_verifying();
         self.take_runs(found.runs);
         self.forget_closed(now);
         self.mend(now);
@@ -79,8 +80,20 @@ impl Board {
         self.metrics.set_paused(self.paused.is_some());
     }
 
+    /// What is being verified held its targets for certain: nobody else is given them.
+    fn lock_verifying(&mut self) {
+        let verifying: Vec<(IncidentId, Vec<String>)> = (self.incidents.values())
+            .filter(|incident| incident.state == State::Verifying)
+            .filter_map(|incident| Some((incident.id, Self::literal_targets(&*self.rule_of(incident)?, incident))))
+            .collect();
+        for (id, targets) in verifying {
+            self.lock_free(id, targets);
+        }
+    }
+
     fn take_runs(&mut self, mut runs: Vec<Run>) {
-        runs.sort_by_key(|run| run.id);
+        // `on_firing` held its targets since it began; `on_resolved` may still have waited for them.
+        runs.sort_by_key(|run| (run.handler, run.id));
         for run in runs {
             let rule = self.catalog.rule(&run.rule).cloned();
             if run.handler == Handler::OnFiring && rule.as_ref().is_some_and(|rule| rule.budget.is_some()) {
@@ -91,13 +104,9 @@ impl Board {
             }
             let Some(incident) = self.incidents.get(&run.incident) else { continue };
             let locked = rule.map(|rule| Self::literal_targets(&rule, incident)).unwrap_or_default();
-            let free: Vec<String> = locked
-                .into_iter()
-                .filter(|one| self.locks.taken(run.incident, std::slice::from_ref(one)).is_none())
-                .collect();
-            self.locks.take(run.incident, &free);
+            let locked = self.lock_free(run.incident, locked);
             self.live.insert(run.incident, run.id);
-            self.out.starts.push(Start { run, resumed: true, locked: free });
+            self.out.starts.push(Start { run, resumed: true, locked });
         }
     }
 
@@ -110,7 +119,7 @@ impl Board {
         }
     }
 
-    /// What a restart must put right: locks of verifying incidents, deadlines that passed meanwhile, incidents left between two states.
+    /// What a restart must put right: deadlines that passed meanwhile, incidents left between two states.
     fn mend(&mut self, now: Timestamp) {
         let states: HashMap<IncidentId, State> =
             self.incidents.iter().map(|(id, incident)| (*id, incident.state)).collect();
@@ -135,12 +144,6 @@ impl Board {
     fn mend_verifying(&mut self, id: IncidentId, now: Timestamp) {
         let Some(incident) = self.incidents.get(&id) else { return };
         let late = incident.until.is_none_or(|until| until <= now);
-        if let Some(rule) = self.rule_of(incident) {
-            let targets = Self::literal_targets(&rule, incident);
-            if self.locks.taken(id, &targets).is_none() {
-                self.locks.take(id, &targets);
-            }
-        }
         if late {
             self.edit(id, |incident| incident.until = Some(now + VERIFY_GRACE.signed()));
         }

@@ -88,7 +88,8 @@ impl Board {
         let mut params: BTreeMap<String, Value> = program.defaults.clone();
         params.extend(rule.params.clone());
         let input = Input { alert: self.snapshot(incident, handler), params: json!(params) };
-        let locked = Self::literal_targets(rule, incident);
+        let targets = Self::literal_targets(rule, incident);
+        let locked = self.lock_free(id, targets);
         self.last_run += 1;
         let run = Run {
             id: RunId(self.last_run),
@@ -238,7 +239,7 @@ impl Board {
             }
             // It fires again and waited for this run to stop.
             State::Open | State::Held => self.consider(id, now),
-            _ => {}
+            _ => self.release(id, now),
         }
     }
 
@@ -255,6 +256,14 @@ impl Board {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Locks those of `targets` that no other incident holds, and returns them. `on_resolved` of an incident that was handed over may find that
+    /// another works on its target by now: then its first step that names the target waits for it.
+    pub(super) fn lock_free(&mut self, id: IncidentId, mut targets: Vec<String>) -> Vec<String> {
+        targets.retain(|target| self.locks.taken(id, std::slice::from_ref(target)).is_none());
+        self.locks.take(id, &targets);
+        targets
     }
 
     /// Locks targets that a step names for the first time. `Err` names the holder.

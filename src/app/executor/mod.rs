@@ -70,6 +70,17 @@ impl Signal {
     }
 }
 
+/// What a restart did to a run that is taken to work.
+#[derive(Clone, Copy, PartialEq)]
+enum Resume {
+    /// Nothing; or it was allowed a new effect since then.
+    No,
+    /// It was cut off and has not been at work since.
+    First,
+    /// It was cut off, has been at work, and slept again before it was allowed a new effect: the same resume, not one more.
+    Again,
+}
+
 /// One run at work.
 struct Work {
     run: Run,
@@ -117,22 +128,23 @@ impl Executor {
     /// Takes a run to work, or to sleep if its time has not come.
     pub fn start(self: &Arc<Self>, start: Start) {
         let Start { run, resumed, locked } = start;
+        let resume = if resumed { Resume::First } else { Resume::No };
         match run.wake_at {
             Some(at) if resumed && run.state == RunState::Suspended && at > self.parts.clock.now() => {
-                self.sleepers.add(at, run.id, true, locked);
+                self.sleepers.add(at, run.id, resume, locked);
             }
-            _ => self.spawn(run.id, Some(run), resumed, locked),
+            _ => self.spawn(run.id, Some(run), resume, locked),
         }
     }
 
-    fn spawn(self: &Arc<Self>, id: RunId, run: Option<Run>, resumed: bool, locked: Vec<String>) {
+    fn spawn(self: &Arc<Self>, id: RunId, run: Option<Run>, resume: Resume, locked: Vec<String>) {
         let executor = self.clone();
         // Registered before it waits for its turn, so that no wake-up and no stop is lost.
         let signal = self.actives().entry(id).or_default().clone();
         tokio::spawn(async move {
             let permit = executor.permits.clone().acquire_owned().await;
             if permit.is_ok() && !*executor.stopping.borrow() {
-                executor.work(id, run, resumed, locked, signal.clone()).await;
+                executor.work(id, run, resume, locked, signal.clone()).await;
             }
             let mut actives = executor.actives();
             // A run that went to sleep may have been woken, and be at work again, by now.
@@ -164,8 +176,8 @@ impl Executor {
     }
 
     fn rouse(self: &Arc<Self>, id: RunId) {
-        if let Some((resumed, locked)) = self.sleepers.take(id) {
-            self.spawn(id, None, resumed, locked);
+        if let Some((resume, locked)) = self.sleepers.take(id) {
+            self.spawn(id, None, resume, locked);
         }
     }
 
@@ -182,8 +194,8 @@ impl Executor {
             };
             tokio::select! {
                 _ = stopping.wait_for(|stop| *stop) => return,
-                () = due => for (id, resumed, locked) in self.sleepers.due(self.parts.clock.now()) {
-                    self.spawn(id, None, resumed, locked);
+                () = due => for (id, resume, locked) in self.sleepers.due(self.parts.clock.now()) {
+                    self.spawn(id, None, resume, locked);
                 },
                 () = changed => {}
             }
@@ -206,11 +218,11 @@ impl Executor {
         self: &Arc<Self>,
         id: RunId,
         run: Option<Run>,
-        resumed: bool,
+        resume: Resume,
         locked: Vec<String>,
         signal: Arc<Signal>,
     ) {
-        let work = match self.load(id, run, resumed, locked, signal).await {
+        let work = match self.load(id, run, resume, locked, signal).await {
             Ok(Some(work)) => work,
             Ok(None) => return,
             Err(error) => {
@@ -227,12 +239,12 @@ impl Executor {
         &self,
         id: RunId,
         run: Option<Run>,
-        resumed: bool,
+        resume: Resume,
         locked: Vec<String>,
         signal: Arc<Signal>,
     ) -> Result<Option<Work>, JournalError> {
         // A run that just began has no history to read.
-        let fresh = run.is_some() && !resumed;
+        let fresh = run.is_some() && resume == Resume::No;
         let run = match run {
             Some(run) => Some(run),
             None => self.parts.journal.run(id).await?,
@@ -246,11 +258,11 @@ impl Executor {
                 return Ok(None);
             }
         };
-        if resumed {
+        if resume == Resume::First {
             run.resumes += 1;
         }
         let logged = u32::try_from(steps.len()).unwrap_or(u32::MAX);
-        Ok(Some(Work { run, steps, program, signal, locked, unproven: resumed, logged }))
+        Ok(Some(Work { run, steps, program, signal, locked, unproven: resume != Resume::No, logged }))
     }
 
     async fn drive(self: &Arc<Self>, mut work: Work) {
@@ -276,7 +288,8 @@ impl Executor {
                     let mut actives = self.actives();
                     if !work.signal.take_woken() {
                         actives.remove(&work.run.id);
-                        return self.sleepers.add(at, work.run.id, work.unproven, work.locked);
+                        let resume = if work.unproven { Resume::Again } else { Resume::No };
+                        return self.sleepers.add(at, work.run.id, resume, work.locked);
                     }
                 }
             }
