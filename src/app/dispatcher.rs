@@ -138,12 +138,12 @@ impl Dispatcher {
                 return true;
             }
         };
-        let more = posts.len() == BATCH;
+        let found = !posts.is_empty();
         for post in posts {
             self.take_post(post);
         }
         self.flush();
-        more
+        found && self.board.handled() < committed
     }
 
     fn take_post(&mut self, post: Intake) {

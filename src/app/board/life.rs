@@ -46,7 +46,7 @@ impl Board {
         for (id, told) in std::mem::take(&mut self.fresh) {
             let Some(incident) = self.incidents.get(&id) else { continue };
             if incident.state == State::Resolved {
-                self.refire(id, now);
+                self.refire(id, told, now);
                 continue;
             }
             let mut all = self.levels_of(incident).map(|level| &level.alert.labels);
@@ -92,6 +92,7 @@ impl Board {
             had_effect: false,
             effects: Vec::new(),
             gave_back: false,
+            locks: Vec::new(),
             acked_by: None,
             escalated: false,
             opened_at: now,
@@ -110,7 +111,7 @@ impl Board {
     }
 
     /// It fires again within the flap window.
-    fn refire(&mut self, id: IncidentId, now: Timestamp) {
+    fn refire(&mut self, id: IncidentId, told: Result<(), Reason>, now: Timestamp) {
         if let Some(run) = self.live.get(&id) {
             self.out.stops.push(*run);
         }
@@ -120,8 +121,12 @@ impl Board {
             incident.flaps += 1;
             incident.closed_at = None;
             incident.acked_by = None;
+            incident.escalated = false;
             flaps = incident.flaps;
         });
+        if let Err(reason) = told {
+            return self.step(id, Event::Refired { too_often: true }, reason, now);
+        }
         let window = self.config.incidents.flap_window;
         let too_often = flaps >= limit;
         let text = if too_often {
@@ -310,6 +315,9 @@ impl Board {
     pub(super) fn release(&mut self, id: IncidentId, now: Timestamp) {
         if self.live.contains_key(&id) {
             return;
+        }
+        if self.incidents.get(&id).is_some_and(|incident| !incident.locks.is_empty()) {
+            self.edit(id, |incident| incident.locks.clear());
         }
         for waiting in self.locks.release(id) {
             self.consider(waiting, now);

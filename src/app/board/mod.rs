@@ -88,6 +88,8 @@ struct Known {
     incidents: Vec<IncidentId>,
     /// `last_seen` as the journal has it.
     seen_in_journal: Timestamp,
+    /// Since when Alertmanager's API does not list it, though it fires.
+    absent_since: Option<Timestamp>,
 }
 
 /// What the board wants done, in this order: stage the writes, then the rest.
@@ -260,11 +262,19 @@ impl Board {
 
     /// News for the operators, once per `key` and hour.
     pub fn tell_operators(&mut self, key: &str, title: &str, text: &str, now: Timestamp) {
-        let due = |told: &Timestamp| now.duration_since(*told) >= NEWS_EVERY.signed();
-        if self.news.get(key).is_none_or(due) {
-            self.news.retain(|_, told| !due(told));
-            self.news.insert(key.to_string(), now);
+        if self.is_news(key, now) {
             self.send(crate::app::report::operators(title, text, now));
         }
+    }
+
+    /// Was nothing told under this key within the last hour? It counts as told now.
+    fn is_news(&mut self, key: &str, now: Timestamp) -> bool {
+        let due = |told: &Timestamp| now.duration_since(*told) >= NEWS_EVERY.signed();
+        if !self.news.get(key).is_none_or(due) {
+            return false;
+        }
+        self.news.retain(|_, told| !due(told));
+        self.news.insert(key.to_string(), now);
+        true
     }
 }

@@ -4,6 +4,7 @@ use super::{Board, Known, Start, commands::PAUSED, intake::CUT_OFF};
 use crate::engine::lifecycle::Event;
 use crate::model::duration::Duration;
 use crate::model::incident::{Incident, IncidentId, Reason, State};
+use crate::model::rule::Rule;
 use crate::model::run::{Handler, Run};
 use crate::ports::{Recovered, Write};
 use jiff::Timestamp;
@@ -31,7 +32,8 @@ impl Board {
                 self.doubts.insert((at, fingerprint));
             }
             let seen_in_journal = level.last_seen;
-            self.levels.insert(fingerprint, Known { level, incidents: Vec::new(), seen_in_journal });
+            self.levels
+                .insert(fingerprint, Known { level, incidents: Vec::new(), seen_in_journal, absent_since: None });
         }
         let mut incidents = found.incidents;
         incidents.sort_by_key(|incident| incident.id);
@@ -84,11 +86,18 @@ impl Board {
     fn lock_verifying(&mut self) {
         let verifying: Vec<(IncidentId, Vec<String>)> = (self.incidents.values())
             .filter(|incident| incident.state == State::Verifying)
-            .filter_map(|incident| Some((incident.id, Self::literal_targets(&*self.rule_of(incident)?, incident))))
+            .filter_map(|incident| Some((incident.id, Self::held_targets(&*self.rule_of(incident)?, incident))))
             .collect();
         for (id, targets) in verifying {
             self.lock_free(id, targets);
         }
+    }
+
+    /// What an incident had locked: what its rule names, and what its runs named.
+    fn held_targets(rule: &Rule, incident: &Incident) -> Vec<String> {
+        let mut targets = Self::literal_targets(rule, incident);
+        targets.extend(incident.locks.iter().cloned());
+        targets
     }
 
     fn take_runs(&mut self, mut runs: Vec<Run>) {
@@ -103,7 +112,7 @@ impl Board {
                 continue;
             }
             let Some(incident) = self.incidents.get(&run.incident) else { continue };
-            let locked = rule.map(|rule| Self::literal_targets(&rule, incident)).unwrap_or_default();
+            let locked = rule.map(|rule| Self::held_targets(&rule, incident)).unwrap_or_default();
             let locked = self.lock_free(run.incident, locked);
             self.live.insert(run.incident, run.id);
             self.out.starts.push(Start { run, resumed: true, locked });

@@ -202,13 +202,14 @@ impl Board {
                 self.step(id, Event::RunDone { firing }, Reason::new("done", text), now);
             }
             // Nothing was changed: as if it had never begun.
-            RunState::Interrupted if effects.is_empty() => {
+            RunState::Interrupted if effects.is_empty() && reason.code != "resumed_too_often" => {
                 self.edit(id, |incident| incident.attempt = incident.attempt.saturating_sub(1));
                 self.step(id, Event::NotHelped { retry: true }, Reason::new("retry", reason.text), now);
                 self.edit(id, |incident| incident.until = Some(now));
             }
             RunState::Interrupted | RunState::Escalated => self.step(id, Event::HandedOver, reason, now),
-            _ if reason.code == "denied" => self.step(id, Event::HandedOver, reason, now),
+            // Neither would be otherwise at the next attempt.
+            _ if ["denied", "resources"].contains(&&*reason.code) => self.step(id, Event::HandedOver, reason, now),
             _ if firing => {
                 self.not_helped(id, reason, now);
             }
@@ -222,7 +223,12 @@ impl Board {
     }
 
     fn gave_back(&mut self, id: IncidentId, state: RunState, reason: Option<Reason>, now: Timestamp) {
-        let failed = !matches!(state, RunState::Done | RunState::Interrupted);
+        let refired = reason.as_ref().is_some_and(|reason| reason.code == "refired");
+        if refired {
+            // It was stopped before its end: when the alert resolves again, it is its turn again.
+            self.edit(id, |incident| incident.gave_back = false);
+        }
+        let failed = state != RunState::Done && !refired;
         let Some(incident) = self.incidents.get(&id) else { return };
         match incident.state {
             State::Resolved if failed => {
@@ -271,6 +277,12 @@ impl Board {
         match self.locks.taken(run.incident, targets) {
             None => {
                 self.locks.take(run.incident, targets);
+                // Literal ones are known from the rule; these must be journalled to be known after a restart.
+                self.edit(run.incident, |incident| {
+                    let new = targets.iter().filter(|target| !incident.locks.contains(target)).cloned();
+                    let new: Vec<String> = new.collect();
+                    incident.locks.extend(new);
+                });
                 Ok(())
             }
             Some((target, holder)) => {

@@ -109,10 +109,12 @@ impl Executor {
             self.ask_guards(work, &step.primitive, &decided)?;
             let names: Vec<String> =
                 decided.iter().map(|(intent, _)| lock_name(&step.primitive, &intent.service)).collect();
-            if !self.lock(work, names).await? {
+            let waited = self.lock(work, names).await?;
+            if !waited && self.paused.borrow().is_none() {
                 return Ok(decided);
             }
-            // Whoever held the lock was at work: what was seen before is stale.
+            // Whoever held the lock was at work, or the switch was pulled meanwhile: what was seen before is stale.
+            self.may_begin(work).await?;
         }
     }
 
@@ -257,7 +259,12 @@ impl Executor {
                     }
                     return self.answer(work, step, Outcome::Failed, Err(error));
                 }
-                Err(stop) => return self.stopped(work, step, stop),
+                Err(stop) => {
+                    if !applied.is_empty() {
+                        step.value = Some(json!({ "applied": applied }));
+                    }
+                    return self.stopped(work, step, stop);
+                }
             }
         }
         self.answer(work, step, Outcome::Applied, Ok(Value::Null))
@@ -301,6 +308,11 @@ impl Executor {
             }
             if error.reason != ErrorReason::Conflict && !self.pause_for(wait).await {
                 return Err(Stop::Leave);
+            }
+            if self.out_of_time(&work.run) {
+                let text =
+                    format!("the change of {} could not be made within runs.time_limit: {error}", intent.service);
+                return Err(Stop::End(RunState::Failed, Some(Reason::new("limit", text))));
             }
             wait = (wait * 2).min(std::time::Duration::from_secs(15));
         }
@@ -351,7 +363,8 @@ impl Executor {
     async fn may_reload(&self, work: &mut Work, target: &str) -> Result<(), Stop> {
         self.may_begin(work).await?;
         self.verdict(guard::before_reload(self.rule(work).as_deref(), &labels_of(work), target))?;
-        self.lock(work, vec![lock_name("reload", target)]).await.map(drop)
+        self.lock(work, vec![lock_name("reload", target)]).await?;
+        self.may_begin(work).await
     }
 
     async fn call_reload(self: &Arc<Self>, work: &mut Work, step: Step, target: &str) -> Flow {

@@ -29,6 +29,8 @@ use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
 const RESIDENT_RUNS: usize = 512;
 /// A run that was cut off by restarts more often than this is not tried again.
 const RESUMES_AT_MOST: u32 = 3;
+/// A run that the journal cannot be asked for now is asked for again after this.
+const LOAD_AGAIN: Duration = Duration::from_secs(5);
 /// Lines of log kept of a run, and characters of a line.
 const LOG_LINES: usize = 200;
 const LOG_CHARS: usize = 2_000;
@@ -160,11 +162,14 @@ impl Executor {
 
     /// A condition that the run may wait for has come.
     pub fn wake(self: &Arc<Self>, id: RunId) {
-        let active = self.actives().get(&id).cloned();
-        match active {
-            Some(signal) => signal.wake(),
-            None => self.rouse(id),
+        {
+            // Under the lock: a run that goes to sleep looks for a wake-up under it.
+            let actives = self.actives();
+            if let Some(signal) = actives.get(&id) {
+                return signal.wake();
+            }
         }
+        self.rouse(id);
     }
 
     /// The run is to end at its next wait.
@@ -222,13 +227,16 @@ impl Executor {
         locked: Vec<String>,
         signal: Arc<Signal>,
     ) {
+        let locked_again = locked.clone();
         let work = match self.load(id, run, resume, locked, signal).await {
             Ok(Some(work)) => work,
             Ok(None) => return,
             Err(error) => {
-                // It stays as it is in the journal and goes on at the next start.
-                tracing::error!(run = %id, %error, "cannot read the run back from the journal");
-                return;
+                tracing::error!(run = %id, %error, "cannot read the run back from the journal; trying again");
+                let at = self.parts.clock.now() + LOAD_AGAIN.signed();
+                let mut actives = self.actives();
+                actives.remove(&id);
+                return self.sleepers.add(at, id, resume, locked_again);
             }
         };
         self.drive(work).await;
@@ -268,7 +276,7 @@ impl Executor {
     async fn drive(self: &Arc<Self>, mut work: Work) {
         if work.run.resumes > RESUMES_AT_MOST && work.unproven {
             let text = format!("runbookd was restarted {} times in the middle of it", work.run.resumes);
-            let reason = Some(Reason::new("interrupted", text));
+            let reason = Some(Reason::new("resumed_too_often", text));
             return self.end(&mut work.run, RunState::Interrupted, reason, &work.steps);
         }
         if work.unproven {
@@ -298,10 +306,8 @@ impl Executor {
 
     /// One step further: settles what is in doubt, asks the runbook, carries out its answer.
     async fn advance(self: &Arc<Self>, work: &mut Work) -> Flow {
-        let now = self.parts.clock.now();
-        if now.duration_since(work.run.started_at) > self.parts.config.runs.time_limit.signed() {
-            let text = format!("it took longer than runs.time_limit, {}", self.parts.config.runs.time_limit);
-            return Flow::End(RunState::Failed, Some(Reason::new("limit", text)));
+        if self.out_of_time(&work.run) {
+            return self.time_is_up();
         }
         if work.steps.last().is_some_and(|step| step.outcome == Outcome::InDoubt) {
             return self.settle(work).await;
@@ -321,6 +327,15 @@ impl Executor {
             Next::Read { primitive, .. } => Flow::End(RunState::Failed, Some(unexpected("a read", primitive))),
             Next::Polled(_) => Flow::End(RunState::Failed, Some(unexpected("an answer", "wait_until"))),
         }
+    }
+
+    fn out_of_time(&self, run: &Run) -> bool {
+        self.parts.clock.now() >= run.started_at + self.parts.config.runs.time_limit.signed()
+    }
+
+    fn time_is_up(&self) -> Flow {
+        let text = format!("it took longer than runs.time_limit, {}", self.parts.config.runs.time_limit);
+        Flow::End(RunState::Failed, Some(Reason::new("limit", text)))
     }
 
     /// Evaluates the runbook; once more if it ran out of time or memory, which may be the machine's fault.
