@@ -265,8 +265,8 @@ mod tests {
 
     #[test]
     fn the_documented_file_has_every_key_with_its_default() {
-        let text = include_str!("../../docs/runbookd.yaml");
-        assert_eq!(parse("docs/runbookd.yaml", text).expect("valid"), Config::default());
+        let text = include_str!("../../deploy/runbookd.yaml");
+        assert_eq!(parse("deploy/runbookd.yaml", text).expect("valid"), Config::default());
         let mut path: Vec<&str> = Vec::new();
         let mut documented = Vec::new();
         for line in text.lines().filter(|line| !line.trim_start().starts_with('#')) {
