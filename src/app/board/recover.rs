@@ -1,5 +1,6 @@
 //! The board after a restart: what the journal holds, and which runs go on.
 
+use super::runs::NOTED_AHEAD;
 use super::{Board, Known, Start, commands::PAUSED, intake::CUT_OFF};
 use crate::engine::lifecycle::Event;
 use crate::model::duration::Duration;
@@ -51,7 +52,8 @@ impl Board {
             self.incidents.insert(incident.id, incident);
         }
         for effect in found.last_effects {
-            if self.catalog.rule(&effect.rule).is_some_and(|rule| rule.cooldown.is_some()) {
+            let asked = self.catalog.rule(&effect.rule).is_some_and(|rule| rule.cooldown.is_some());
+            if asked || self.effects.len() < NOTED_AHEAD {
                 self.effects.insert((effect.rule.into(), effect.key.into()), (effect.at, effect.what));
             }
         }
@@ -105,8 +107,8 @@ impl Board {
         runs.sort_by_key(|run| (run.handler, run.id));
         for run in runs {
             let rule = self.catalog.rule(&run.rule).cloned();
-            if run.handler == Handler::OnFiring && rule.as_ref().is_some_and(|rule| rule.budget.is_some()) {
-                self.budgets.entry(run.rule.clone()).or_default().push_back(run.started_at);
+            if run.handler == Handler::OnFiring {
+                self.note_attempt(&run.rule, run.started_at);
             }
             if run.state.ended() {
                 continue;

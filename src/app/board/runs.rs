@@ -18,6 +18,10 @@ use std::sync::Arc;
 /// Effects of an incident's runs that are kept to be told.
 const EFFECTS_KEPT: usize = 20;
 
+/// Attempts noted for a rule without a budget, and effects noted for rules without a cooldown.
+const ATTEMPTS_NOTED: usize = 100;
+pub(super) const NOTED_AHEAD: usize = 10_000;
+
 /// A run that has ended, as its executor tells it.
 pub struct Ended {
     pub run: Run,
@@ -53,10 +57,19 @@ impl Board {
             attempt = incident.attempt;
         });
         let Some(rule) = self.incidents.get(&id).and_then(|incident| self.rule_of(incident)) else { return };
-        if rule.budget.is_some() {
-            self.budgets.entry(rule.name.clone()).or_default().push_back(now);
-        }
+        self.note_attempt(&rule.name, now);
         self.begin(id, &rule, Handler::OnFiring, attempt, now);
+    }
+
+    /// Every rule's attempts are noted: one that is given a budget later must find those made before.
+    pub(super) fn note_attempt(&mut self, rule: &str, at: Timestamp) {
+        let budget = self.catalog.rule(rule).and_then(|rule| rule.budget).map_or(0, |budget| budget.count as usize);
+        let made = self.budgets.entry(rule.to_string()).or_default();
+        made.push_back(at);
+        // More than the budget allows need not be counted.
+        while made.len() > budget.max(ATTEMPTS_NOTED) {
+            made.pop_front();
+        }
     }
 
     /// Runs `on_resolved`, once, if there is something to give back. Returns whether it does.
@@ -176,7 +189,9 @@ impl Board {
             incident.effects.drain(..surplus);
         });
         let Some(incident) = self.incidents.get(&id) else { return };
-        if self.rule_of(incident).is_some_and(|rule| rule.cooldown.is_some()) {
+        // Noted for every rule: one that is given a cooldown later must find what was done before.
+        let asked = self.rule_of(incident).is_some_and(|rule| rule.cooldown.is_some());
+        if asked || self.effects.len() < NOTED_AHEAD {
             self.effects.insert(Self::key_of(incident), (now, last.clone()));
         }
     }
