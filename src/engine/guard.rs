@@ -141,8 +141,9 @@ fn budget(rule: &Rule, situation: &Situation) -> Verdict {
     match rule.budget {
         Some(budget) if situation.attempts_in_window >= budget.count => {
             let made = situation.attempts_in_window;
+            let s = if made == 1 { "" } else { "s" };
             let text =
-                format!("{made} attempts of rule {} in the last {}, the budget is {budget}", rule.name, budget.per);
+                format!("{made} attempt{s} of rule {} in the last {}, the budget is {budget}", rule.name, budget.per);
             Verdict::Deny(Reason::new("budget", text))
         }
         _ => Verdict::Allow,
