@@ -126,6 +126,7 @@ fn incident(state: IncidentState, text: &str) -> Incident {
         flaps: 0,
         had_effect: false,
         effects: vec![],
+        locks: Vec::new(),
         gave_back: false,
         acked_by: None,
         escalated: false,
