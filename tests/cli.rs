@@ -1,7 +1,9 @@
 //! The program as people start it: the demo, exit codes, messages that say how to mend it.
 
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output, Stdio};
 
 /// The program with nothing of the caller's environment that it would read, in a directory of its own.
 fn runbookd(dir: &Path, args: &[&str]) -> Command {
@@ -81,8 +83,10 @@ fn the_effective_configuration_is_printed_without_secrets() {
 
 #[test]
 fn a_server_that_is_not_there_or_may_not_start_says_how_to_mend_it() {
-    // Nothing listens on the discard port of loopback.
-    let nowhere = "http://127.0.0.1:9";
+    // A port that was free a moment ago.
+    let free =
+        std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port");
+    let nowhere = &*format!("http://{free}");
     for (args, word) in [
         (&["incidents", "--server", nowhere][..], "runbookd serve"),
         (&["pause", "why", "--server", nowhere], "runbookd serve"),
@@ -112,4 +116,75 @@ fn a_catalog_that_is_not_valid_keeps_the_server_from_starting() {
     assert_eq!(output.status.code(), Some(1), "{stderr}");
     assert!(stderr.contains("a.yaml:3") && stderr.contains("match"), "{stderr}");
     assert!(!dir.path().join("runbookd.db").exists(), "the journal was opened");
+}
+
+/// A server in a process of its own. Killed when dropped.
+struct Server {
+    child: Child,
+    address: String,
+}
+
+impl Server {
+    fn start(dir: &Path) -> Server {
+        let mut child = runbookd(dir, &["serve", "--cluster", "sim", "--listen", "127.0.0.1:0"])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("it can be started");
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().expect("piped")).read_line(&mut line).expect("it says where it listens");
+        let address = line.trim().strip_prefix("listening on http://").expect(&line).to_string();
+        Server { child, address }
+    }
+
+    /// Asks for readiness until it is as expected; the last answer.
+    fn ready(&self, status: &str) -> String {
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+        loop {
+            let mut stream = TcpStream::connect(&self.address).expect("it listens");
+            stream.write_all(b"GET /readyz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").expect("written");
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).expect("an answer");
+            if answer.starts_with(&format!("HTTP/1.1 {status}")) {
+                return answer;
+            }
+            assert!(std::time::Instant::now() < deadline, "{answer}");
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn a_second_server_waits_for_the_journal_and_takes_over() {
+    let dir = tempfile::tempdir().expect("a directory");
+    for name in ["rules", "runbooks"] {
+        std::fs::create_dir(dir.path().join(name)).expect("made");
+    }
+    let first = Server::start(dir.path());
+    first.ready("200");
+    let second = Server::start(dir.path());
+    let answer = second.ready("503");
+    assert!(answer.contains("journal_lock") && answer.contains("\"ready\":false"), "{answer}");
+    drop(first);
+    second.ready("200");
+}
+
+#[test]
+fn sigterm_ends_the_server_in_order() {
+    let dir = tempfile::tempdir().expect("a directory");
+    for name in ["rules", "runbooks"] {
+        std::fs::create_dir(dir.path().join(name)).expect("made");
+    }
+    let mut server = Server::start(dir.path());
+    server.ready("200");
+    let id = server.child.id().to_string();
+    assert!(Command::new("kill").args(["-TERM", &id]).status().expect("kill is there").success());
+    let status = server.child.wait().expect("it ends");
+    assert_eq!(status.code(), Some(0));
 }

@@ -38,7 +38,11 @@ fn the_example_configuration_has_every_key_with_its_default() {
 fn what_is_set_by_the_environment_is_a_key() {
     let mut known: BTreeSet<String> =
         all_keys().iter().map(|key| format!("RUNBOOKD_{}", key.join("_").to_uppercase())).collect();
-    known.extend(["RUNBOOKD_SLACK_TOKEN", "RUNBOOKD_SLACK_WEBHOOK_URL"].map(String::from));
+    // Secrets, and the path of the file itself, are no keys.
+    known.extend(["RUNBOOKD_CONFIG", "RUNBOOKD_HEARTBEAT_URL"].map(String::from));
+    known.extend(
+        ["SLACK_TOKEN", "SLACK_WEBHOOK_URL", "TOKEN", "ALERTMANAGER_TOKEN"].map(|name| format!("RUNBOOKD_{name}")),
+    );
     for file in ["runbookd.stack.yml", "runbookd.service", "runbookd.yaml"] {
         let text = shipped(file);
         let words = text.split(|c: char| !c.is_ascii_uppercase() && c != '_');
@@ -46,7 +50,9 @@ fn what_is_set_by_the_environment_is_a_key() {
             words.filter(|word| word.starts_with("RUNBOOKD_") && word.len() > "RUNBOOKD_".len()).collect();
         assert!(!set.is_empty(), "{file} sets nothing");
         for name in set {
-            assert!(known.contains(name), "{file}: {name} is no key of the configuration");
+            // Under `reload` the names are the user's own.
+            let own = name.starts_with("RUNBOOKD_RELOAD_");
+            assert!(own || known.contains(name), "{file}: {name} is no key of the configuration");
         }
     }
 }

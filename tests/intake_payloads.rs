@@ -162,7 +162,7 @@ fn what_is_kept_of_bad_alerts_is_bounded() {
 #[test]
 fn what_can_never_be_read_is_refused_with_its_place() {
     let alerts = |field: &str| format!("{{{field},\n \"alerts\":[]}}").into_bytes();
-    let deep = |n: usize| "[".repeat(n) + &"]".repeat(n);
+    let deep = |n: usize| format!("{}{}", "[".repeat(n), "]".repeat(n));
     let table: Vec<(Vec<u8>, &str, usize, usize)> = vec![
         (b"".to_vec(), "EOF while parsing a value", 1, 0),
         (b"\0".to_vec(), "expected value", 1, 1),

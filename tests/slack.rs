@@ -125,6 +125,7 @@ fn incident(state: IncidentState, text: &str) -> Incident {
         attempt: 0,
         flaps: 0,
         had_effect: false,
+        effects: vec![],
         gave_back: false,
         acked_by: None,
         escalated: false,
@@ -152,6 +153,7 @@ fn level(node: &str) -> Level {
         resolved_at: None,
         unconfirmed: false,
         suppressed: false,
+        refire_at: None,
     }
 }
 

@@ -138,12 +138,12 @@ impl Dispatcher {
                 return true;
             }
         };
-        let more = posts.len() == BATCH;
+        let found = !posts.is_empty();
         for post in posts {
             self.take_post(post);
         }
         self.flush();
-        more
+        found && self.board.handled() < committed
     }
 
     fn take_post(&mut self, post: Intake) {
@@ -223,7 +223,6 @@ impl Dispatcher {
         let now = self.parts.clock.now();
         self.board.find_stale(now);
         self.board.note_alive(now);
-        self.board.count_states();
         self.parts.metrics.set_journal_healthy(self.parts.journal.health().is_ok());
     }
 

@@ -115,7 +115,16 @@ impl App {
             paused: paused_tx,
             answers: Vec::new(),
         };
-        let dispatcher = tokio::spawn(dispatcher.run());
+        let dispatcher = tokio::spawn(async move {
+            if let Err(error) = tokio::spawn(dispatcher.run()).await
+                && error.is_panic()
+            {
+                // Nobody else may change the board, and posts must not be taken that nothing will handle: whoever supervises the process starts
+                // it again, and it goes on from the journal.
+                tracing::error!(%error, "the dispatcher failed; the process ends");
+                std::process::exit(70);
+            }
+        });
         Ok(App {
             parts,
             inbox,

@@ -333,6 +333,7 @@ mod tests {
             flaps: 0,
             had_effect: false,
             effects: Vec::new(),
+            locks: Vec::new(),
             gave_back: false,
             acked_by: None,
             escalated: true,

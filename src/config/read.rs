@@ -262,4 +262,30 @@ mod tests {
         }
         assert_eq!(parse("runbookd.yaml", "# nothing\n\n").expect("nothing"), Config::default());
     }
+
+    #[test]
+    fn the_documented_file_has_every_key_with_its_default() {
+        let text = include_str!("../../deploy/runbookd.yaml");
+        assert_eq!(parse("deploy/runbookd.yaml", text).expect("valid"), Config::default());
+        let mut path: Vec<&str> = Vec::new();
+        let mut documented = Vec::new();
+        for line in text.lines().filter(|line| !line.trim_start().starts_with('#')) {
+            let Some((key, value)) = line.split_once(": ").or(line.strip_suffix(':').map(|key| (key, ""))) else {
+                continue;
+            };
+            path.truncate((key.len() - key.trim_start().len()) / 2);
+            path.push(key.trim());
+            // `reload: {}` is a map without a leaf.
+            if !value.is_empty() && value != "{}" {
+                documented.push(format!("/{}", path.join("/")));
+            }
+        }
+        let mut keys: Vec<String> = variables(&Config::default()).into_iter().map(|(_, pointer)| pointer).collect();
+        keys.sort();
+        documented.sort();
+        assert_eq!(documented, keys);
+        for source in SOURCES {
+            assert!(text.contains(source.variable), "{} is not documented", source.variable);
+        }
+    }
 }

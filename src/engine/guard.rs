@@ -77,9 +77,11 @@ pub struct Situation<'a> {
     pub locked: Option<(&'a str, IncidentId)>,
 }
 
-/// The guards before a run, in DESIGN's order; the first that does not allow decides.
+type Guard = fn(&Rule, &Situation) -> Verdict;
+
+/// The guards before a run, in order; the first that does not allow decides.
 pub fn before_run(rule: &Rule, situation: &Situation) -> (&'static str, Verdict) {
-    let guards: [(&'static str, fn(&Rule, &Situation) -> Verdict); 5] = [
+    let guards: [(&'static str, Guard); 5] = [
         ("paused", paused),
         ("still_firing", still_firing),
         ("cooldown", cooldown),

@@ -218,6 +218,9 @@ pub fn service_value(service: &Service) -> Value {
         "container_labels": service.container_labels,
         "update": service.update,
         "update_message": service.update_message,
-        "has_previous": service.previous_template_hash.as_ref().is_some_and(|hash| *hash != service.template_hash),
+        "limits": service.limits,
+        "force_update": service.force_update,
+        "template_hash": service.template_hash,
+        "previous_template_hash": service.previous_template_hash,
     })
 }

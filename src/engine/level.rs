@@ -138,6 +138,8 @@ fn take(level: &mut Level, alert: &Alert, group: &GroupRef, now: Timestamp) {
     level.alert.ends_at = alert.ends_at;
     level.last_seen = now;
     level.unconfirmed = false;
+    // Alertmanager posts no silenced alerts.
+    level.suppressed = false;
 }
 
 #[cfg(test)]

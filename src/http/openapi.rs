@@ -167,6 +167,8 @@ mod tests {
             attempt: 0,
             flaps: 0,
             had_effect: false,
+            effects: Vec::new(),
+            locks: Vec::new(),
             gave_back: false,
             acked_by: None,
             escalated: false,
@@ -192,6 +194,7 @@ mod tests {
             group: GroupRef::default(),
             last_seen: Timestamp::UNIX_EPOCH,
             resolved_at: None,
+            refire_at: None,
             unconfirmed: false,
             suppressed: false,
         }

@@ -147,6 +147,9 @@ pub struct Incident {
     pub effects: Vec<String>,
     /// `on_resolved` was started: it runs once.
     pub gave_back: bool,
+    /// Targets that its runs locked beyond those that its rule's grant names literally.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub locks: Vec<String>,
     /// Who has it.
     pub acked_by: Option<String>,
     /// People have been told (there is a thread).

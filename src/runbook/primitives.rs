@@ -71,7 +71,7 @@ pub static PRIMITIVES: &[Primitive] = &[
         class: EffectClass::Read,
         signature: "service(name)",
         doc: "Looks at a service. Throws `not_found` when there is none by that name.",
-        returns: "a map: `id name version image mode replicas running labels container_labels env limits force_update update \
+        returns: "a map: `id name version image mode replicas running labels container_labels limits force_update update \
                   update_message template_hash previous_template_hash`",
         example: "let web = service(\"web\");\nlog(`${web.name} runs ${web.running} of ${web.replicas} replicas`);",
         params: &[needed("name", ParamKind::Name)],

@@ -25,6 +25,7 @@ fn incident(id: u64, state: State, service: &str) -> Incident {
         flaps: 0,
         had_effect: false,
         effects: Vec::new(),
+        locks: Vec::new(),
         gave_back: false,
         acked_by: None,
         escalated: false,

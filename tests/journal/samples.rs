@@ -63,6 +63,7 @@ pub fn incident(id: u64, state: State) -> Incident {
         flaps: 0,
         had_effect: true,
         effects: Vec::new(),
+        locks: Vec::new(),
         gave_back: false,
         acked_by: None,
         escalated: false,

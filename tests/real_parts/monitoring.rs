@@ -1,9 +1,9 @@
 //! A service with a metric, the Prometheus that watches it, and the Alertmanagers that it tells.
 
 use super::docker::Docker;
-use super::process::{Process, free_port, text};
+use super::process::{Process, free_port, text, until};
 use super::{replicated, unique};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -16,7 +16,7 @@ pub struct Shop {
     pub name: String,
     /// Replica n listens on this port plus n.
     port: u16,
-    metrics: PathBuf,
+    www: PathBuf,
 }
 
 impl Shop {
@@ -26,12 +26,16 @@ impl Shop {
         let port = PORTS.fetch_add(SLOTS + 1, Ordering::Relaxed);
         let www = dir.join("www");
         std::fs::create_dir(&www).expect("a directory");
-        let shop = Shop { name: unique("shop"), port, metrics: www.join("metrics.txt") };
+        let shop = Shop { name: unique("shop"), port, www: www.clone() };
         shop.latency(0.1);
         let mut spec = replicated(&shop.name, 2, "exec httpd -f -h /www -p $((PORT + SLOT))");
         let container = &mut spec["TaskTemplate"]["ContainerSpec"];
         container["Env"] = json!([format!("PORT={port}"), "SLOT={{.Task.Slot}}"]);
         container["Mounts"] = json!([{ "Type": "bind", "Source": www, "Target": "/www", "ReadOnly": true }]);
+        // A task runs only once it is healthy, and it is not while the file is there. One that was healthy before stays so: nothing fails so often.
+        let second = 1_000_000_000_u64;
+        container["Healthcheck"] = json!({ "Test": ["CMD", "test", "!", "-e", "/www/warming-up"],
+                                           "Interval": second, "Timeout": 60 * second, "Retries": 10_000 });
         // The network of the Swarm's one node, which is the test's: Prometheus reaches the tasks with no proxy between.
         spec["TaskTemplate"]["Networks"] = json!([{ "Target": "host" }]);
         docker.create(&spec).await;
@@ -41,8 +45,14 @@ impl Shop {
     pub fn latency(&self, seconds: f64) {
         let text = format!("# TYPE shop_latency_seconds gauge\nshop_latency_seconds {seconds}\n");
         // By rename: a scrape never finds half a file.
-        let beside = self.metrics.with_extension("new");
-        std::fs::write(&beside, text).and_then(|()| std::fs::rename(&beside, &self.metrics)).expect("written");
+        let (beside, metrics) = (self.www.join("metrics.new"), self.www.join("metrics.txt"));
+        std::fs::write(&beside, text).and_then(|()| std::fs::rename(&beside, &metrics)).expect("written");
+    }
+
+    /// While it warms up, no new replica becomes healthy.
+    pub fn warms_up(&self, so: bool) {
+        let file = self.www.join("warming-up");
+        if so { std::fs::write(file, "") } else { std::fs::remove_file(file) }.expect("written");
     }
 }
 
@@ -86,15 +96,30 @@ pub struct Alertmanager {
     pub url: String,
 }
 
-/// Cluster addresses for so many Alertmanagers; none for a single one, which needs no cluster.
-pub fn peers(count: usize) -> Vec<String> {
-    if count < 2 { Vec::new() } else { (0..count).map(|_| format!("127.0.0.1:{}", free_port())).collect() }
+/// So many Alertmanagers that know each other, and are hard of hearing: what one has posted the others learn only in an hour, so that each posts
+/// everything, the worst that a partition does. A single one needs no cluster.
+pub async fn cluster(dir: &Path, hook: &str, count: usize) -> Vec<Alertmanager> {
+    let addresses: Vec<String> = match count {
+        1 => vec![String::new()],
+        _ => (0..count).map(|_| format!("127.0.0.1:{}", free_port())).collect(),
+    };
+    let mut members = Vec::new();
+    // One after the other, so that each finds those before it.
+    for at in 0..count {
+        members.push(Alertmanager::start(dir, hook, &addresses[..=at]).await);
+    }
+    for member in &members {
+        until("the Alertmanagers to know each other", async || member.knows(if count == 1 { 0 } else { count }).await)
+            .await;
+    }
+    members
 }
 
 impl Alertmanager {
-    /// The `at`-th of a cluster.
-    pub fn start(dir: &Path, hook: &str, peers: &[String], at: usize) -> Alertmanager {
-        let name = |what: &str| dir.join(format!("alertmanager-{at}{what}"));
+    /// The last of the addresses is its own in the cluster, the others are those of its peers.
+    async fn start(dir: &Path, hook: &str, addresses: &[String]) -> Alertmanager {
+        let (own, peers) = addresses.split_last().expect("an address of its own");
+        let name = |what: &str| dir.join(format!("alertmanager-{}{what}", peers.len()));
         let config = json!({
             "route": { "receiver": "runbookd", "group_by": ["alertname", "service"],
                        "group_wait": "200ms", "group_interval": "1s", "repeat_interval": "1m" },
@@ -107,13 +132,31 @@ impl Alertmanager {
             .arg(format!("--config.file={}", name(".json").display()))
             .arg(format!("--storage.path={}", name("").display()))
             .arg(format!("--web.listen-address={}", url.trim_start_matches("http://")))
-            .arg(format!("--cluster.listen-address={}", peers.get(at).map_or("", String::as_str)))
-            // So short that each posts before it hears that another has: the worst that a partition does.
-            .arg("--cluster.peer-timeout=1ms");
-        for peer in peers.iter().filter(|peer| Some(*peer) != peers.get(at)) {
-            command.arg(format!("--cluster.peer={peer}"));
-        }
-        Alertmanager { _process: Process::start(&mut command, name(".log")), url }
+            .arg(format!("--cluster.listen-address={own}"))
+            .args(["--cluster.peer-timeout=1ms", "--cluster.settle-timeout=1s"])
+            // Probes carry what is to be told, too.
+            .args(["gossip", "pushpull", "probe"].map(|what| format!("--cluster.{what}-interval=1h")))
+            .args(peers.iter().map(|peer| format!("--cluster.peer={peer}")));
+        let mut process = Process::start(&mut command, name(".log"));
+        let ready = format!("{url}/-/ready");
+        until("Alertmanager to be ready", async || {
+            if let Some(status) = process.ended() {
+                panic!("Alertmanager ended with {status}: {}", process.said());
+            }
+            text(&ready).await.map(drop)
+        })
+        .await;
+        Alertmanager { _process: process, url }
+    }
+
+    /// Whether its cluster has so many members, itself included, and does its work.
+    async fn knows(&self, members: usize) -> Result<(), String> {
+        let status = text(&format!("{}/api/v2/status", self.url)).await?;
+        let status: Value = serde_json::from_str(&status).map_err(|error| format!("{error} in {status}"))?;
+        let cluster = &status["cluster"];
+        let known = cluster["peers"].as_array().map_or(0, Vec::len);
+        let at_work = ["ready", "disabled"].map(Value::from).contains(&cluster["status"]);
+        if at_work && known == members { Ok(()) } else { Err(cluster.to_string()) }
     }
 
     /// How many posts it has made to its webhook.

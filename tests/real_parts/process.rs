@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 /// How long real parts may take for what takes them seconds.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A process that is killed when it goes out of scope. Its output is in a file, shown when the test fails.
 pub struct Process {
@@ -92,9 +92,13 @@ impl Runbookd {
         runbookd
     }
 
-    /// `kill -9`, then the same command on the same journal.
-    pub async fn kill_and_start_again(&mut self) {
+    /// `kill -9`.
+    pub fn kill(&mut self) {
         self.process.kill();
+    }
+
+    /// The same command on the same journal.
+    pub async fn start_again(&mut self) {
         self.process = spawn(&self.dir);
         self.ready().await;
     }

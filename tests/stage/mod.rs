@@ -37,6 +37,7 @@ pub struct Stage {
     pub files: tempfile::TempDir,
     pub config: Arc<Config>,
     pub with_api: bool,
+    pub shipped: bool,
 }
 
 /// One life of the process.
@@ -64,6 +65,7 @@ impl Stage {
             files,
             config: Arc::new(config),
             with_api: scenario.alertmanager_api,
+            shipped: scenario.rules == "shipped",
         };
         stage.write(&scenario.rules, &scenario.runbooks);
         stage
@@ -84,7 +86,8 @@ impl Stage {
     }
 
     pub fn catalog(&self) -> Catalog {
-        let root = self.files.path();
+        let own = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let root = if self.shipped { own } else { self.files.path() };
         let targets = ["prometheus".to_string()];
         Catalog::load(&root.join("rules"), &root.join("runbooks"), &targets, None).unwrap_or_else(|findings| {
             let all: Vec<String> = findings.iter().map(ToString::to_string).collect();

@@ -4,7 +4,7 @@ use super::{Life, Stage, payload_of};
 use runbookd::adapters::cluster::sim::Fault;
 use runbookd::adapters::journal::memory::MemoryJournal;
 use runbookd::model::alert::{Alert, Fingerprint, Status};
-use runbookd::model::cluster::ServiceChange;
+use runbookd::model::cluster::{ServiceChange, SpecFields};
 use runbookd::model::duration::Duration;
 use runbookd::model::label::Labels;
 use runbookd::ports::{Cluster, ErrorReason, KnownAlert, PortError};
@@ -17,6 +17,7 @@ use std::path::Path;
 pub struct Scenario {
     pub about: String,
     pub world: String,
+    /// "shipped": the rules and runbooks of the repository.
     pub rules: String,
     #[serde(default)]
     pub runbooks: BTreeMap<String, String>,
@@ -59,6 +60,11 @@ pub enum Action {
     Hand {
         service: String,
         replicas: u64,
+    },
+    /// Another hand updates the image of a service.
+    HandImage {
+        service: String,
+        image: String,
     },
     Pause(String),
     Resume(String),
@@ -162,6 +168,11 @@ impl Play<'_> {
             Action::Fault(name) => self.stage.cluster.inject(self.fault(*name).await),
             Action::Reachable(reachable) => self.stage.cluster.set_reachable(*reachable),
             Action::Hand { service, replicas } => self.hand(service, *replicas).await,
+            Action::HandImage { service, image } => {
+                let to = SpecFields { image: Some(image.clone()), ..SpecFields::default() };
+                let change = ServiceChange::Update { from: SpecFields::default(), to };
+                self.stage.cluster.another_hand(service, &change).expect("a change");
+            }
             Action::Pause(why) => {
                 self.insist(async |life| life.app.pause("ann", why).await.ok()).await;
             }

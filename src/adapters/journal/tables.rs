@@ -8,6 +8,8 @@ use crate::model::run::{ProgramHash, Run, RunId, Sources};
 use crate::model::step::Step;
 use crate::ports::{IncidentFilter, Intake, LastEffect, NewIntake, Pending, Recovered, RunFilter, Write};
 use jiff::Timestamp;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::Arc;
@@ -38,6 +40,12 @@ struct Letter {
     done_at: Option<Timestamp>,
 }
 
+/// A row as it comes back from a journal on disk: through JSON. What does not survive that must not survive here either.
+fn stored<T: Serialize + DeserializeOwned>(row: &T) -> T {
+    let text = serde_json::to_string(row).expect("a row serialises");
+    serde_json::from_str(&text).expect("a row reads back")
+}
+
 impl Tables {
     pub(super) fn add(&mut self, post: NewIntake) -> u64 {
         self.last_intake += 1;
@@ -49,24 +57,24 @@ impl Tables {
         match write {
             Write::Handled(id) => self.handled = id,
             Write::Level(level) => {
-                self.levels.insert(level.alert.fingerprint, *level);
+                self.levels.insert(level.alert.fingerprint, stored(&*level));
             }
             Write::ForgetLevel(fingerprint) => {
                 self.levels.remove(&fingerprint);
             }
             Write::Incident(incident) => {
                 self.last_incident = self.last_incident.max(incident.id.0);
-                self.incidents.insert(incident.id, *incident);
+                self.incidents.insert(incident.id, stored(&*incident));
             }
             Write::Transition(transition) => {
                 self.transitions.entry(transition.incident).or_default().push(transition);
             }
             Write::Run(run) => {
                 self.last_run = self.last_run.max(run.id.0);
-                self.runs.insert(run.id, *run);
+                self.runs.insert(run.id, stored(&*run));
             }
             Write::Step(step) => {
-                self.steps.entry(step.run).or_default().insert(step.seq, *step);
+                self.steps.entry(step.run).or_default().insert(step.seq, stored(&*step));
             }
             Write::Program(hash, sources) => {
                 self.programs.entry(hash).or_insert(sources);

@@ -1,10 +1,12 @@
 //! Posts on the board: the level of each alert, routing, groups that were cut off, and reconciliation with Alertmanager's API.
 
 use super::{Board, Known, SEEN_EVERY};
+use crate::app::report;
 use crate::engine::level::{self, Change};
 use crate::engine::lifecycle::Event;
 use crate::engine::route;
 use crate::model::alert::{Alert, Fingerprint, GroupRef, Level};
+use crate::model::duration::Duration;
 use crate::model::incident::{Incident, IncidentId, Reason, State};
 use crate::model::label::Labels;
 use crate::model::payload::Group;
@@ -13,6 +15,9 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+
+/// An alert that Alertmanager's API leaves out for this long is gone: Prometheus sends what fires again every minute.
+const ABSENT_FOR: Duration = Duration::from_secs(120);
 
 /// Under this and its group key a group that was cut off is journalled until it is completed: a crash must not lose the rest of it.
 pub(super) const CUT_OFF: &str = "cut_off ";
@@ -24,6 +29,7 @@ pub struct CutOff {
     labels: Labels,
     receiver: String,
     truncated: u64,
+    told_at: Timestamp,
 }
 
 impl Board {
@@ -35,6 +41,7 @@ impl Board {
         for alert in &group.alerts {
             self.observe(alert, &told, now);
         }
+        self.decide_fresh(now);
         if group.truncated == 0 {
             if self.cut_off.remove(&told.key).is_some() {
                 self.forget_cut_off(&told.key);
@@ -43,16 +50,36 @@ impl Board {
         } else {
             self.was_cut_off(group, &told, now);
         }
-        for malformed in &group.malformed {
-            self.metrics.alert("malformed");
-            let key = format!("{} (unreadable alert)", group.key);
-            let text = format!(
-                "alert {} of the post cannot be read: {}; it begins {}",
-                malformed.index, malformed.why, malformed.excerpt
-            );
-            self.without_alert(&key, &group.common_labels, Reason::new("malformed_alert", text), now);
-        }
+        self.tell_malformed(group, now);
         self.mark_handled(id);
+    }
+
+    /// Alerts that cannot be read: one incident a group, which a person closes; more of them are told in its thread, once an hour.
+    fn tell_malformed(&mut self, group: &Group, now: Timestamp) {
+        if group.malformed.is_empty() {
+            return;
+        }
+        let mut lines = Vec::new();
+        for one in &group.malformed {
+            self.metrics.alert("malformed");
+            lines.push(format!(
+                "alert {} of the post cannot be read: {}; it begins {}",
+                one.index, one.why, one.excerpt
+            ));
+        }
+        let key = format!("{} (unreadable alert)", group.key);
+        let text = lines.join("\n");
+        let open = self.by_key.get(&(super::NO_RULE.into(), key.as_str().into())).copied();
+        match open.filter(|id| self.incidents.get(id).is_some_and(|it| it.state != State::Resolved)) {
+            Some(id) if self.is_news(&key, now) => {
+                self.report(id, now, |facts| report::follow_up(facts, "More alerts cannot be read", &text));
+            }
+            Some(_) => {}
+            None => {
+                self.is_news(&key, now);
+                self.without_alert(&key, &group.common_labels, Reason::new("malformed_alert", text), now);
+            }
+        }
     }
 
     /// A post that is reflected in what was written so far.
@@ -74,7 +101,10 @@ impl Board {
                 let (change, level) = level::first(alert, group, now);
                 if let Some(level) = level {
                     self.groups.entry(level.group.key.clone()).or_default().insert(fingerprint);
-                    self.levels.insert(fingerprint, Known { level, incidents: Vec::new(), seen_in_journal: now });
+                    self.levels.insert(
+                        fingerprint,
+                        Known { level, incidents: Vec::new(), seen_in_journal: now, absent_since: None },
+                    );
                 }
                 (change, None)
             }
@@ -132,6 +162,7 @@ impl Board {
     pub(super) fn settle_doubt(&mut self, fingerprint: Fingerprint, now: Timestamp) {
         if self.levels.get_mut(&fingerprint).is_some_and(|known| level::settle_doubt(&mut known.level, now)) {
             self.fired(fingerprint, now);
+            self.decide_fresh(now);
         }
     }
 
@@ -139,17 +170,52 @@ impl Board {
     fn fired(&mut self, fingerprint: Fingerprint, now: Timestamp) {
         self.keep_level(fingerprint);
         let Some(known) = self.levels.get(&fingerprint) else { return };
-        let open =
-            known.incidents.iter().any(|id| self.incidents.get(id).is_some_and(|it| it.state != State::Resolved));
-        if !open {
-            self.route(fingerprint, now);
+        let open: Vec<IncidentId> = known
+            .incidents
+            .iter()
+            .copied()
+            .filter(|id| self.incidents.get(id).is_some_and(|it| it.state != State::Resolved))
+            .collect();
+        self.route(fingerprint, &open, now);
+        let Some(known) = self.levels.get(&fingerprint) else { return };
+        for id in known.incidents.clone() {
+            self.fires_again(id, now);
         }
     }
 
-    fn route(&mut self, fingerprint: Fingerprint, now: Timestamp) {
+    /// An alert of an incident that stood open began to fire.
+    fn fires_again(&mut self, id: IncidentId, now: Timestamp) {
+        self.reconsider(id, "suppressed", now);
+        self.reconsider(id, "unconfirmed", now);
+        let Some(incident) = self.incidents.get(&id) else { return };
+        let firing = self.levels_of(incident).filter(|level| level.firing()).take(2).count();
+        // It was left to a person when nothing of it fired any more: this is a new episode, and somebody must hear of it.
+        if incident.state == State::Escalated && firing == 1 {
+            let reason = Reason::new("fires_again", "it was left to a person, had gone, and fires again");
+            self.record(id, now, Some(State::Escalated), State::Escalated, reason.clone());
+            self.edit(id, |incident| {
+                incident.acked_by = None;
+                incident.reason = reason.clone();
+            });
+            self.metrics.escalation(reason.code.to_string());
+            self.report(id, now, |facts| report::escalation(facts, &reason));
+        }
+    }
+
+    /// `open`: the incidents that it belongs to already. It stays with them whatever a reload does; a rule beside theirs (`continue`) may open
+    /// another only while theirs are still among those that match.
+    fn route(&mut self, fingerprint: Fingerprint, open: &[IncidentId], now: Timestamp) {
         let Some(known) = self.levels.get(&fingerprint) else { return };
         let group = known.level.group.key.clone();
         let routed = route::route(&self.catalog, &known.level.alert.labels, fingerprint);
+        let rules: Vec<&str> = open
+            .iter()
+            .filter_map(|id| self.incidents.get(id))
+            .map(|it| it.rule.as_deref().unwrap_or_default())
+            .collect();
+        if !open.is_empty() && !routed.matched.iter().any(|found| rules.contains(&found.rule.name.as_str())) {
+            return;
+        }
         if routed.matched.is_empty() {
             self.metrics.route("no_rule");
             self.join_or_open(None, &group, Ok(()), fingerprint, now);
@@ -169,7 +235,7 @@ impl Board {
         let Some(known) = self.levels.get(&fingerprint) else { return };
         for id in known.incidents.clone() {
             let Some(incident) = self.incidents.get(&id) else { continue };
-            if self.firing(incident).any() {
+            if self.fires(incident) {
                 continue;
             }
             if let Some(run) = self.live.get(&id) {
@@ -206,6 +272,7 @@ impl Board {
             labels: group.group_labels.clone(),
             receiver: unescape(&group.receiver),
             truncated: group.truncated,
+            told_at: now,
         };
         if self.reconciles {
             let stored = serde_json::to_string(&cut).expect("labels and text serialise");
@@ -217,8 +284,9 @@ impl Board {
         }
     }
 
-    fn take_cut_off(&mut self) -> Vec<CutOff> {
-        let all: Vec<CutOff> = std::mem::take(&mut self.cut_off).into_values().collect();
+    /// The groups that were told before `asked`: a later one is not in the answer.
+    fn take_cut_off(&mut self, asked: Timestamp) -> Vec<CutOff> {
+        let all: Vec<CutOff> = self.cut_off.extract_if(|_, cut| cut.told_at <= asked).map(|(_, cut)| cut).collect();
         for cut in &all {
             self.forget_cut_off(&cut.group.key);
         }
@@ -249,19 +317,16 @@ impl Board {
         for fingerprint in sorted {
             self.join_or_open(None, &key, Err(Reason::new("alerts_cut_off", text.clone())), fingerprint, now);
         }
+        self.decide_fresh(now);
     }
 
     /// An incident that no alert belongs to: a person closes it.
     fn without_alert(&mut self, key: &str, labels: &Labels, reason: Reason, now: Timestamp) {
-        if self.by_key.contains_key(&(super::NO_RULE.into(), key.into())) {
-            return;
-        }
         // A fingerprint that no alert has: nothing joins it, nothing resolves it.
         let id = self.join_or_open(None, key, Err(reason), Fingerprint(0), now);
-        self.edit(id, |incident: &mut Incident| {
-            incident.alerts.clear();
-            incident.labels = labels.clone();
-        });
+        self.edit(id, |incident: &mut Incident| incident.alerts.clear());
+        self.decide_fresh(now);
+        self.edit(id, |incident: &mut Incident| incident.labels = labels.clone());
     }
 
     pub(super) fn reconsider(&mut self, id: IncidentId, code: &str, now: Timestamp) {
@@ -279,13 +344,14 @@ impl Board {
         for fingerprint in all {
             self.reconcile_one(fingerprint, by_fingerprint.get(&fingerprint).copied(), asked, now);
         }
-        for cut in self.take_cut_off() {
+        for cut in self.take_cut_off(asked) {
             for found in known.iter().filter(|found| cut.holds(found) && !found.suppressed) {
                 if !self.levels.get(&found.alert.fingerprint).is_some_and(|known| known.level.firing()) {
                     self.observe(&found.alert, &cut.group, now);
                 }
             }
         }
+        self.decide_fresh(now);
     }
 
     fn reconcile_one(
@@ -299,6 +365,7 @@ impl Board {
         match found {
             Some(found) => {
                 let was = (known.level.suppressed, known.level.unconfirmed);
+                known.absent_since = None;
                 known.level.suppressed = found.suppressed;
                 // The API lists it: it is not gone.
                 known.level.unconfirmed = false;
@@ -314,7 +381,17 @@ impl Board {
             }
             // Told after we asked: the answer is older than the post.
             None if known.level.last_seen >= asked => {}
+            // Alertmanager forgets what fires when it is restarted, until Prometheus sends it again: only a lasting absence counts.
+            None if known.level.firing()
+                && now.duration_since(*known.absent_since.get_or_insert(asked)) < ABSENT_FOR.signed() =>
+            {
+                if !known.level.unconfirmed {
+                    known.level.unconfirmed = true;
+                    self.keep_level(fingerprint);
+                }
+            }
             None if known.level.firing() => {
+                known.absent_since = None;
                 level::resolve(&mut known.level, asked, now);
                 self.resolved(fingerprint, Reason::new("resolved", "Alertmanager's API no longer lists it"), now);
             }
@@ -329,18 +406,15 @@ impl Board {
 
     /// Alertmanager's API could not be asked: people hear of groups that were cut off, and that nothing is reconciled.
     pub fn not_reconciled(&mut self, why: &str, now: Timestamp) {
-        for cut in self.take_cut_off() {
+        for cut in self.take_cut_off(now) {
             self.tell_cut_off(&cut, &format!("its API did not answer: {why}"), now);
         }
         let text = format!("Lost resolved notifications are not found while this lasts: {why}");
         self.tell_operators("alertmanager", "Alertmanager's API cannot be asked", &text, now);
     }
 
-    /// Without Alertmanager's API: an open incident that nothing spoke of for long escalates as stale.
+    /// An open incident that nothing spoke of for long escalates as stale.
     pub fn find_stale(&mut self, now: Timestamp) {
-        if self.reconciles {
-            return;
-        }
         let limit = self.config.incidents.stale_after;
         let mut stale: Vec<IncidentId> = self
             .incidents
@@ -400,8 +474,9 @@ impl Board {
             if let Some(known) = self.levels.get_mut(fingerprint) {
                 known.incidents.retain(|other| *other != id);
             }
-            self.route(*fingerprint, now);
+            self.route(*fingerprint, &[], now);
         }
+        self.decide_fresh(now);
         if left.is_empty() {
             let text = "a rule that was just written takes its alerts over";
             self.step(id, Event::Closed, Reason::new("taken_over", text), now);

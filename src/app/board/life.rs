@@ -8,6 +8,7 @@ use crate::engine::route;
 use crate::model::alert::{Fingerprint, Level};
 use crate::model::duration::Duration;
 use crate::model::incident::{Incident, IncidentId, Reason, State};
+use crate::model::label::Labels;
 use crate::model::rule::Rule;
 use crate::ports::Write;
 use jiff::Timestamp;
@@ -20,6 +21,7 @@ const NEAREST_RULES: usize = 3;
 
 impl Board {
     /// Opens an incident for an alert that is on the board, or has it join the one that is open under that rule and key.
+    /// What becomes of a new one is decided by [`Board::decide_fresh`].
     pub(super) fn join_or_open(
         &mut self,
         rule: Option<&Arc<Rule>>,
@@ -30,37 +32,51 @@ impl Board {
     ) -> IncidentId {
         let name = rule.map_or(NO_RULE, |rule| &rule.name);
         let known = self.by_key.get(&(name.into(), key.into())).copied();
-        if let Some(id) = known {
-            self.join(id, fingerprint);
-            if self.incidents.get(&id).is_some_and(|incident| incident.state == State::Resolved) {
-                self.refire(id, now);
-            }
-            return id;
-        }
-        let id = self.open(rule, key, fingerprint, now);
-        match (rule, told) {
-            (Some(_), Ok(())) => self.consider(id, now),
-            (_, Err(reason)) => self.step(id, Event::HandedOver, reason, now),
-            (None, Ok(())) => self.step(id, Event::HandedOver, Reason::new("no_rule", "no rule matches it"), now),
+        let id = known.unwrap_or_else(|| self.open(rule, key, now));
+        self.join(id, fingerprint);
+        let closed = self.incidents.get(&id).is_some_and(|incident| incident.state == State::Resolved);
+        if (known.is_none() || closed) && !self.fresh.iter().any(|(fresh, _)| *fresh == id) {
+            self.fresh.push((id, told));
         }
         id
     }
 
+    /// All alerts of a post have joined: decides about the incidents that they opened or reopened.
+    pub(super) fn decide_fresh(&mut self, now: Timestamp) {
+        for (id, told) in std::mem::take(&mut self.fresh) {
+            let Some(incident) = self.incidents.get(&id) else { continue };
+            if incident.state == State::Resolved {
+                self.refire(id, told, now);
+                continue;
+            }
+            let mut all = self.levels_of(incident).map(|level| &level.alert.labels);
+            let first = all.next().cloned().unwrap_or_default();
+            let common = all.fold(first, |common, next| common.common(next));
+            let no_rule = incident.rule.is_none();
+            self.edit(id, |incident| incident.labels = common);
+            match told {
+                Err(reason) => self.step(id, Event::HandedOver, reason, now),
+                Ok(()) if no_rule => {
+                    self.step(id, Event::HandedOver, Reason::new("no_rule", "no rule matches it"), now);
+                }
+                Ok(()) => self.consider(id, now),
+            }
+        }
+    }
+
     fn join(&mut self, id: IncidentId, fingerprint: Fingerprint) {
+        // The level knows its incidents, which are few; an incident may have a great many alerts.
         if let Some(known) = self.levels.get_mut(&fingerprint)
             && !known.incidents.contains(&id)
         {
             known.incidents.push(id);
-        }
-        if self.incidents.get(&id).is_some_and(|incident| !incident.alerts.contains(&fingerprint)) {
             self.edit(id, |incident| incident.alerts.push(fingerprint));
         }
     }
 
-    fn open(&mut self, rule: Option<&Arc<Rule>>, key: &str, fingerprint: Fingerprint, now: Timestamp) -> IncidentId {
+    fn open(&mut self, rule: Option<&Arc<Rule>>, key: &str, now: Timestamp) -> IncidentId {
         self.last_incident += 1;
         let id = IncidentId(self.last_incident);
-        let labels = self.levels.get(&fingerprint).map(|known| known.level.alert.labels.clone()).unwrap_or_default();
         let incident = Incident {
             id,
             state: State::Open,
@@ -68,7 +84,7 @@ impl Board {
             rule: rule.map(|rule| rule.name.clone()),
             runbook: rule.and_then(|rule| rule.runbook.clone()),
             key: key.to_string(),
-            labels,
+            labels: Labels::default(),
             alerts: Vec::new(),
             runs: Vec::new(),
             attempt: 0,
@@ -76,6 +92,7 @@ impl Board {
             had_effect: false,
             effects: Vec::new(),
             gave_back: false,
+            locks: Vec::new(),
             acked_by: None,
             escalated: false,
             opened_at: now,
@@ -87,13 +104,14 @@ impl Board {
         self.by_key.insert(Self::key_of(&incident), id);
         self.record(id, now, None, State::Open, incident.reason.clone());
         *self.counts.entry(State::Open).or_default() += 1;
+        self.counts_changed = true;
+        self.dirty.insert(id);
         self.incidents.insert(id, incident);
-        self.join(id, fingerprint);
         id
     }
 
     /// It fires again within the flap window.
-    fn refire(&mut self, id: IncidentId, now: Timestamp) {
+    fn refire(&mut self, id: IncidentId, told: Result<(), Reason>, now: Timestamp) {
         if let Some(run) = self.live.get(&id) {
             self.out.stops.push(*run);
         }
@@ -103,8 +121,12 @@ impl Board {
             incident.flaps += 1;
             incident.closed_at = None;
             incident.acked_by = None;
+            incident.escalated = false;
             flaps = incident.flaps;
         });
+        if let Err(reason) = told {
+            return self.step(id, Event::Refired { too_often: true }, reason, now);
+        }
         let window = self.config.incidents.flap_window;
         let too_often = flaps >= limit;
         let text = if too_often {
@@ -289,8 +311,14 @@ impl Board {
         }
     }
 
-    /// Frees the locks of an incident and asks for those who waited.
+    /// Frees the locks of an incident and asks for those who waited. A run at work keeps them to its end.
     pub(super) fn release(&mut self, id: IncidentId, now: Timestamp) {
+        if self.live.contains_key(&id) {
+            return;
+        }
+        if self.incidents.get(&id).is_some_and(|incident| !incident.locks.is_empty()) {
+            self.edit(id, |incident| incident.locks.clear());
+        }
         for waiting in self.locks.release(id) {
             self.consider(waiting, now);
         }
@@ -346,9 +374,10 @@ impl Board {
             return;
         }
         let Some(incident) = self.incidents.remove(&id) else { return };
-        if self.changed.remove(&id) {
+        if self.dirty.remove(&id) {
             self.out.writes.push(Write::Incident(Box::new(incident.clone())));
         }
+        self.counts_changed = true;
         if let Some(at) = incident.until {
             self.timers.remove(&(at, id));
         }

@@ -48,7 +48,12 @@ pub struct Board {
     incidents: HashMap<IncidentId, Incident>,
     /// One per (rule, key).
     by_key: HashMap<Key, IncidentId>,
+    /// Incidents that the post at hand opened or reopened: decided about when all its alerts have joined.
+    fresh: Vec<(IncidentId, Result<(), Reason>)>,
     counts: HashMap<State, i64>,
+    counts_changed: bool,
+    /// Incidents that changed since the last [`Board::take_out`]: each is written once, however often it changed.
+    dirty: BTreeSet<IncidentId>,
     /// When each incident's `until` comes.
     timers: BTreeSet<(Timestamp, IncidentId)>,
     /// When each doubtful refire counts.
@@ -56,8 +61,6 @@ pub struct Board {
     locks: Locks,
     /// Runs that have not ended, by their incident.
     live: HashMap<IncidentId, RunId>,
-    /// Incidents that have changed since the journal was last told: each is written once, however often it changed.
-    changed: BTreeSet<IncidentId>,
     /// When attempts of rules with a budget were made.
     budgets: HashMap<String, VecDeque<Timestamp>>,
     /// The last effect of each (rule, key) with a cooldown.
@@ -85,6 +88,8 @@ struct Known {
     incidents: Vec<IncidentId>,
     /// `last_seen` as the journal has it.
     seen_in_journal: Timestamp,
+    /// Since when Alertmanager's API does not list it, though it fires.
+    absent_since: Option<Timestamp>,
 }
 
 /// What the board wants done, in this order: stage the writes, then the rest.
@@ -122,12 +127,14 @@ impl Board {
             groups: HashMap::new(),
             incidents: HashMap::new(),
             by_key: HashMap::new(),
+            fresh: Vec::new(),
             counts: HashMap::new(),
+            counts_changed: true,
+            dirty: BTreeSet::new(),
             timers: BTreeSet::new(),
             doubts: BTreeSet::new(),
             locks: Locks::default(),
             live: HashMap::new(),
-            changed: BTreeSet::new(),
             budgets: HashMap::new(),
             effects: HashMap::new(),
             cut_off: HashMap::new(),
@@ -156,9 +163,14 @@ impl Board {
     }
 
     pub fn take_out(&mut self) -> Out {
-        let changed = std::mem::take(&mut self.changed);
-        let changed = changed.iter().filter_map(|id| self.incidents.get(id));
-        self.out.writes.extend(changed.map(|incident| Write::Incident(Box::new(incident.clone()))));
+        for id in std::mem::take(&mut self.dirty) {
+            if let Some(incident) = self.incidents.get(&id) {
+                self.out.writes.push(Write::Incident(Box::new(incident.clone())));
+            }
+        }
+        if std::mem::take(&mut self.counts_changed) {
+            self.count_states();
+        }
         std::mem::take(&mut self.out)
     }
 
@@ -182,7 +194,7 @@ impl Board {
     }
 
     /// How many incidents stand in each state.
-    pub fn count_states(&self) {
+    fn count_states(&self) {
         let counts: Vec<(State, i64)> = self.counts.iter().map(|(state, count)| (*state, *count)).collect();
         self.metrics.set_incidents(&counts);
     }
@@ -208,6 +220,11 @@ impl Board {
         firing
     }
 
+    /// Does anything of an incident fire?
+    pub fn fires(&self, incident: &Incident) -> bool {
+        self.levels_of(incident).any(Level::firing)
+    }
+
     fn levels_of<'a>(&'a self, incident: &'a Incident) -> impl Iterator<Item = &'a Level> {
         incident.alerts.iter().filter_map(|fingerprint| Some(&self.levels.get(fingerprint)?.level))
     }
@@ -228,8 +245,9 @@ impl Board {
         if incident.state != state {
             *self.counts.entry(state).or_default() -= 1;
             *self.counts.entry(incident.state).or_default() += 1;
+            self.counts_changed = true;
         }
-        self.changed.insert(id);
+        self.dirty.insert(id);
     }
 
     fn record(&mut self, id: IncidentId, at: Timestamp, from: Option<State>, to: State, reason: Reason) {
@@ -244,11 +262,19 @@ impl Board {
 
     /// News for the operators, once per `key` and hour.
     pub fn tell_operators(&mut self, key: &str, title: &str, text: &str, now: Timestamp) {
-        let due = |told: &Timestamp| now.duration_since(*told) >= NEWS_EVERY.signed();
-        if self.news.get(key).is_none_or(due) {
-            self.news.retain(|_, told| !due(told));
-            self.news.insert(key.to_string(), now);
+        if self.is_news(key, now) {
             self.send(crate::app::report::operators(title, text, now));
         }
+    }
+
+    /// Was nothing told under this key within the last hour? It counts as told now.
+    fn is_news(&mut self, key: &str, now: Timestamp) -> bool {
+        let due = |told: &Timestamp| now.duration_since(*told) >= NEWS_EVERY.signed();
+        if !self.news.get(key).is_none_or(due) {
+            return false;
+        }
+        self.news.retain(|_, told| !due(told));
+        self.news.insert(key.to_string(), now);
+        true
     }
 }

@@ -4,6 +4,7 @@ use super::{Board, Known, Start, commands::PAUSED, intake::CUT_OFF};
 use crate::engine::lifecycle::Event;
 use crate::model::duration::Duration;
 use crate::model::incident::{Incident, IncidentId, Reason, State};
+use crate::model::rule::Rule;
 use crate::model::run::{Handler, Run};
 use crate::ports::{Recovered, Write};
 use jiff::Timestamp;
@@ -31,7 +32,8 @@ impl Board {
                 self.doubts.insert((at, fingerprint));
             }
             let seen_in_journal = level.last_seen;
-            self.levels.insert(fingerprint, Known { level, incidents: Vec::new(), seen_in_journal });
+            self.levels
+                .insert(fingerprint, Known { level, incidents: Vec::new(), seen_in_journal, absent_since: None });
         }
         let mut incidents = found.incidents;
         incidents.sort_by_key(|incident| incident.id);
@@ -53,12 +55,12 @@ impl Board {
                 self.effects.insert((effect.rule.into(), effect.key.into()), (effect.at, effect.what));
             }
         }
+        self.lock_verifying();
         self.take_runs(found.runs);
         self.forget_closed(now);
         self.mend(now);
         // The rules may have changed while nobody was there.
         self.route_unmatched(now);
-        self.count_states();
     }
 
     fn take_settings(&mut self, settings: &[(String, String)], now: Timestamp) {
@@ -80,8 +82,27 @@ impl Board {
         self.metrics.set_paused(self.paused.is_some());
     }
 
+    /// What is being verified held its targets for certain: nobody else is given them.
+    fn lock_verifying(&mut self) {
+        let verifying: Vec<(IncidentId, Vec<String>)> = (self.incidents.values())
+            .filter(|incident| incident.state == State::Verifying)
+            .filter_map(|incident| Some((incident.id, Self::held_targets(&*self.rule_of(incident)?, incident))))
+            .collect();
+        for (id, targets) in verifying {
+            self.lock_free(id, targets);
+        }
+    }
+
+    /// What an incident had locked: what its rule names, and what its runs named.
+    fn held_targets(rule: &Rule, incident: &Incident) -> Vec<String> {
+        let mut targets = Self::literal_targets(rule, incident);
+        targets.extend(incident.locks.iter().cloned());
+        targets
+    }
+
     fn take_runs(&mut self, mut runs: Vec<Run>) {
-        runs.sort_by_key(|run| run.id);
+        // `on_firing` held its targets since it began; `on_resolved` may still have waited for them.
+        runs.sort_by_key(|run| (run.handler, run.id));
         for run in runs {
             let rule = self.catalog.rule(&run.rule).cloned();
             if run.handler == Handler::OnFiring && rule.as_ref().is_some_and(|rule| rule.budget.is_some()) {
@@ -91,14 +112,10 @@ impl Board {
                 continue;
             }
             let Some(incident) = self.incidents.get(&run.incident) else { continue };
-            let locked = rule.map(|rule| Self::literal_targets(&rule, incident)).unwrap_or_default();
-            let free: Vec<String> = locked
-                .into_iter()
-                .filter(|one| self.locks.taken(run.incident, std::slice::from_ref(one)).is_none())
-                .collect();
-            self.locks.take(run.incident, &free);
+            let locked = rule.map(|rule| Self::held_targets(&rule, incident)).unwrap_or_default();
+            let locked = self.lock_free(run.incident, locked);
             self.live.insert(run.incident, run.id);
-            self.out.starts.push(Start { run, resumed: true, locked: free });
+            self.out.starts.push(Start { run, resumed: true, locked });
         }
     }
 
@@ -111,7 +128,7 @@ impl Board {
         }
     }
 
-    /// What a restart must put right: locks of verifying incidents, deadlines that passed meanwhile, incidents left between two states.
+    /// What a restart must put right: deadlines that passed meanwhile, incidents left between two states.
     fn mend(&mut self, now: Timestamp) {
         let states: HashMap<IncidentId, State> =
             self.incidents.iter().map(|(id, incident)| (*id, incident.state)).collect();
@@ -136,12 +153,6 @@ impl Board {
     fn mend_verifying(&mut self, id: IncidentId, now: Timestamp) {
         let Some(incident) = self.incidents.get(&id) else { return };
         let late = incident.until.is_none_or(|until| until <= now);
-        if let Some(rule) = self.rule_of(incident) {
-            let targets = Self::literal_targets(&rule, incident);
-            if self.locks.taken(id, &targets).is_none() {
-                self.locks.take(id, &targets);
-            }
-        }
         if late {
             self.edit(id, |incident| incident.until = Some(now + VERIFY_GRACE.signed()));
         }

@@ -88,7 +88,8 @@ impl Board {
         let mut params: BTreeMap<String, Value> = program.defaults.clone();
         params.extend(rule.params.clone());
         let input = Input { alert: self.snapshot(incident, handler), params: json!(params) };
-        let locked = Self::literal_targets(rule, incident);
+        let targets = Self::literal_targets(rule, incident);
+        let locked = self.lock_free(id, targets);
         self.last_run += 1;
         let run = Run {
             id: RunId(self.last_run),
@@ -189,7 +190,7 @@ impl Board {
         now: Timestamp,
     ) {
         let Some(incident) = self.incidents.get(&id) else { return };
-        let firing = self.firing(incident).any();
+        let firing = self.fires(incident);
         let reason = reason.unwrap_or_else(|| Reason::new("done", "the run is done"));
         match state {
             RunState::Done => {
@@ -201,13 +202,14 @@ impl Board {
                 self.step(id, Event::RunDone { firing }, Reason::new("done", text), now);
             }
             // Nothing was changed: as if it had never begun.
-            RunState::Interrupted if effects.is_empty() => {
+            RunState::Interrupted if effects.is_empty() && reason.code != "resumed_too_often" => {
                 self.edit(id, |incident| incident.attempt = incident.attempt.saturating_sub(1));
                 self.step(id, Event::NotHelped { retry: true }, Reason::new("retry", reason.text), now);
                 self.edit(id, |incident| incident.until = Some(now));
             }
             RunState::Interrupted | RunState::Escalated => self.step(id, Event::HandedOver, reason, now),
-            _ if reason.code == "denied" => self.step(id, Event::HandedOver, reason, now),
+            // Neither would be otherwise at the next attempt.
+            _ if ["denied", "resources"].contains(&&*reason.code) => self.step(id, Event::HandedOver, reason, now),
             _ if firing => {
                 self.not_helped(id, reason, now);
             }
@@ -221,7 +223,12 @@ impl Board {
     }
 
     fn gave_back(&mut self, id: IncidentId, state: RunState, reason: Option<Reason>, now: Timestamp) {
-        let failed = !matches!(state, RunState::Done | RunState::Interrupted);
+        let refired = reason.as_ref().is_some_and(|reason| reason.code == "refired");
+        if refired {
+            // It was stopped before its end: when the alert resolves again, it is its turn again.
+            self.edit(id, |incident| incident.gave_back = false);
+        }
+        let failed = state != RunState::Done && !refired;
         let Some(incident) = self.incidents.get(&id) else { return };
         match incident.state {
             State::Resolved if failed => {
@@ -238,7 +245,7 @@ impl Board {
             }
             // It fires again and waited for this run to stop.
             State::Open | State::Held => self.consider(id, now),
-            _ => {}
+            _ => self.release(id, now),
         }
     }
 
@@ -257,11 +264,25 @@ impl Board {
         }
     }
 
+    /// Locks those of `targets` that no other incident holds, and returns them. `on_resolved` of an incident that was handed over may find that
+    /// another works on its target by now: then its first step that names the target waits for it.
+    pub(super) fn lock_free(&mut self, id: IncidentId, mut targets: Vec<String>) -> Vec<String> {
+        targets.retain(|target| self.locks.taken(id, std::slice::from_ref(target)).is_none());
+        self.locks.take(id, &targets);
+        targets
+    }
+
     /// Locks targets that a step names for the first time. `Err` names the holder.
     pub fn lock_more(&mut self, run: &Run, targets: &[String]) -> Result<(), Reason> {
         match self.locks.taken(run.incident, targets) {
             None => {
                 self.locks.take(run.incident, targets);
+                // Literal ones are known from the rule; these must be journalled to be known after a restart.
+                self.edit(run.incident, |incident| {
+                    let new = targets.iter().filter(|target| !incident.locks.contains(target)).cloned();
+                    let new: Vec<String> = new.collect();
+                    incident.locks.extend(new);
+                });
                 Ok(())
             }
             Some((target, holder)) => {
@@ -272,7 +293,7 @@ impl Board {
 
     /// Does anything of a run's incident still fire?
     pub fn run_fires(&self, run: &Run) -> bool {
-        self.incidents.get(&run.incident).is_some_and(|incident| self.firing(incident).any())
+        self.incidents.get(&run.incident).is_some_and(|incident| self.fires(incident))
     }
 
     /// `notify`: the step and its message are one transaction.

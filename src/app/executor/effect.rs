@@ -21,6 +21,8 @@ use tokio::sync::oneshot;
 
 /// Conflicts and doubts under one sequence number, per target.
 const TRIES: u32 = 5;
+/// How long a process that stops lets an intent that it has staged become durable. A commit takes milliseconds.
+const LAST_COMMIT: std::time::Duration = std::time::Duration::from_secs(2);
 
 /// Why an effect does not happen (now).
 enum Stop {
@@ -94,20 +96,26 @@ impl Executor {
     async fn decide(&self, work: &mut Work, step: &Step) -> Result<Vec<(ServiceIntent, Service)>, Stop> {
         self.may_begin(work).await?;
         let targets = intent::targets(&step.primitive, &step.args).map_err(Stop::Error)?;
-        let services = self.observe_settled(work, &targets, &step.primitive).await?;
-        let mut decided = Vec::with_capacity(services.len());
-        for service in services {
-            let intent = intent::of_service(&step.primitive, &step.args, &service).map_err(Stop::Error)?;
-            if let Some(changed) = intent::changed_since(&work.steps, &intent.change, &service) {
-                return Err(Stop::Error(changed));
+        loop {
+            let services = self.observe_settled(work, &targets, &step.primitive).await?;
+            let mut decided = Vec::with_capacity(services.len());
+            for service in services {
+                let intent = intent::of_service(&step.primitive, &step.args, &service).map_err(Stop::Error)?;
+                if let Some(changed) = intent::changed_since(&work.steps, &intent.change, &service) {
+                    return Err(Stop::Error(changed));
+                }
+                decided.push((intent, service));
             }
-            decided.push((intent, service));
+            self.ask_guards(work, &step.primitive, &decided)?;
+            let names: Vec<String> =
+                decided.iter().map(|(intent, _)| lock_name(&step.primitive, &intent.service)).collect();
+            let waited = self.lock(work, names).await?;
+            if !waited && self.paused.borrow().is_none() {
+                return Ok(decided);
+            }
+            // Whoever held the lock was at work, or the switch was pulled meanwhile: what was seen before is stale.
+            self.may_begin(work).await?;
         }
-        self.ask_guards(work, &step.primitive, &decided)?;
-        let names: Vec<String> =
-            decided.iter().map(|(intent, _)| lock_name(&step.primitive, &intent.service)).collect();
-        self.lock(work, names).await?;
-        Ok(decided)
     }
 
     /// Paused? Cut off by a restart, and no longer wanted? Waits while paused.
@@ -188,12 +196,13 @@ impl Executor {
         }
     }
 
-    /// Locks what the run does not hold yet; waits for it, up to the rule's `hold_at_most`.
-    async fn lock(&self, work: &mut Work, mut targets: Vec<String>) -> Result<(), Stop> {
+    /// Locks what the run does not hold yet; waits for it, up to the rule's `hold_at_most`. Returns whether it had to wait.
+    async fn lock(&self, work: &mut Work, mut targets: Vec<String>) -> Result<bool, Stop> {
         targets.retain(|target| !work.locked.contains(target));
         if targets.is_empty() {
-            return Ok(());
+            return Ok(false);
         }
+        let mut held_up = false;
         let since = self.parts.clock.now();
         let limit = self.rule(work).map_or(Rule::HOLD_AT_MOST, |rule| rule.hold_at_most);
         loop {
@@ -203,10 +212,11 @@ impl Executor {
             let reason = match told.await.map_err(|_| Stop::Leave)? {
                 Ok(()) => {
                     work.locked.extend(targets);
-                    return Ok(());
+                    return Ok(held_up);
                 }
                 Err(reason) => reason,
             };
+            held_up = true;
             self.parts.metrics.verdict("lock", "hold");
             let waited = Duration::between(since, self.parts.clock.now());
             if waited >= limit {
@@ -221,12 +231,17 @@ impl Executor {
     /// Intent before effect: returns when it is durable.
     async fn record_intent(&self, step: &Step) -> Result<(), Stop> {
         self.parts.journal.stage(vec![Write::Step(Box::new(step.clone()))]);
-        // A journal that cannot write keeps the ticket open: no effect starts.
         let mut stopping = self.stopping.subscribe();
+        // What is staged will be durable: to leave before that would leave a step in doubt behind at every orderly end.
+        let gives_up = async {
+            let _ = stopping.wait_for(|stop| *stop).await;
+            tokio::time::sleep(LAST_COMMIT).await;
+        };
+        // A journal that cannot write keeps the ticket open: no effect starts.
         tokio::select! {
             biased;
             committed = self.parts.journal.commit() => committed.map_err(|_| Stop::Leave),
-            _ = stopping.wait_for(|stop| *stop) => Err(Stop::Leave),
+            () = gives_up => Err(Stop::Leave),
         }
     }
 
@@ -234,9 +249,9 @@ impl Executor {
     async fn carry_out(self: &Arc<Self>, work: &mut Work, mut step: Step, in_doubt: bool) -> Flow {
         let Some(Intent::Services(intents)) = step.intent.clone() else { return Flow::On };
         let mut applied: Vec<String> = Vec::new();
-        for at in 0..intents.len() {
+        for (at, intent) in intents.iter().enumerate() {
             match self.apply_one(work, &mut step, at, in_doubt).await {
-                Ok(()) => applied.push(intents[at].service.clone()),
+                Ok(()) => applied.push(intent.service.clone()),
                 Err(Stop::Error(mut error)) => {
                     if !applied.is_empty() {
                         error.message = format!("{} (done before: {})", error.message, applied.join(", "));
@@ -244,7 +259,12 @@ impl Executor {
                     }
                     return self.answer(work, step, Outcome::Failed, Err(error));
                 }
-                Err(stop) => return self.stopped(work, step, stop),
+                Err(stop) => {
+                    if !applied.is_empty() {
+                        step.value = Some(json!({ "applied": applied }));
+                    }
+                    return self.stopped(work, step, stop);
+                }
             }
         }
         self.answer(work, step, Outcome::Applied, Ok(Value::Null))
@@ -288,6 +308,11 @@ impl Executor {
             }
             if error.reason != ErrorReason::Conflict && !self.pause_for(wait).await {
                 return Err(Stop::Leave);
+            }
+            if self.out_of_time(&work.run) {
+                let text =
+                    format!("the change of {} could not be made within runs.time_limit: {error}", intent.service);
+                return Err(Stop::End(RunState::Failed, Some(Reason::new("limit", text))));
             }
             wait = (wait * 2).min(std::time::Duration::from_secs(15));
         }
@@ -338,7 +363,8 @@ impl Executor {
     async fn may_reload(&self, work: &mut Work, target: &str) -> Result<(), Stop> {
         self.may_begin(work).await?;
         self.verdict(guard::before_reload(self.rule(work).as_deref(), &labels_of(work), target))?;
-        self.lock(work, vec![lock_name("reload", target)]).await
+        self.lock(work, vec![lock_name("reload", target)]).await?;
+        self.may_begin(work).await
     }
 
     async fn call_reload(self: &Arc<Self>, work: &mut Work, step: Step, target: &str) -> Flow {

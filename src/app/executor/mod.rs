@@ -29,6 +29,8 @@ use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
 const RESIDENT_RUNS: usize = 512;
 /// A run that was cut off by restarts more often than this is not tried again.
 const RESUMES_AT_MOST: u32 = 3;
+/// A run that the journal cannot be asked for now is asked for again after this.
+const LOAD_AGAIN: Duration = Duration::from_secs(5);
 /// Lines of log kept of a run, and characters of a line.
 const LOG_LINES: usize = 200;
 const LOG_CHARS: usize = 2_000;
@@ -68,6 +70,17 @@ impl Signal {
     fn stopped(&self) -> bool {
         self.stop.load(Ordering::Acquire)
     }
+}
+
+/// What a restart did to a run that is taken to work.
+#[derive(Clone, Copy, PartialEq)]
+enum Resume {
+    /// Nothing; or it was allowed a new effect since then.
+    No,
+    /// It was cut off and has not been at work since.
+    First,
+    /// It was cut off, has been at work, and slept again before it was allowed a new effect: the same resume, not one more.
+    Again,
 }
 
 /// One run at work.
@@ -117,22 +130,23 @@ impl Executor {
     /// Takes a run to work, or to sleep if its time has not come.
     pub fn start(self: &Arc<Self>, start: Start) {
         let Start { run, resumed, locked } = start;
+        let resume = if resumed { Resume::First } else { Resume::No };
         match run.wake_at {
             Some(at) if resumed && run.state == RunState::Suspended && at > self.parts.clock.now() => {
-                self.sleepers.add(at, run.id, true, locked);
+                self.sleepers.add(at, run.id, resume, locked);
             }
-            _ => self.spawn(run.id, Some(run), resumed, locked),
+            _ => self.spawn(run.id, Some(run), resume, locked),
         }
     }
 
-    fn spawn(self: &Arc<Self>, id: RunId, run: Option<Run>, resumed: bool, locked: Vec<String>) {
+    fn spawn(self: &Arc<Self>, id: RunId, run: Option<Run>, resume: Resume, locked: Vec<String>) {
         let executor = self.clone();
         // Registered before it waits for its turn, so that no wake-up and no stop is lost.
         let signal = self.actives().entry(id).or_default().clone();
         tokio::spawn(async move {
             let permit = executor.permits.clone().acquire_owned().await;
             if permit.is_ok() && !*executor.stopping.borrow() {
-                executor.work(id, run, resumed, locked, signal.clone()).await;
+                executor.work(id, run, resume, locked, signal.clone()).await;
             }
             let mut actives = executor.actives();
             // A run that went to sleep may have been woken, and be at work again, by now.
@@ -148,11 +162,14 @@ impl Executor {
 
     /// A condition that the run may wait for has come.
     pub fn wake(self: &Arc<Self>, id: RunId) {
-        let active = self.actives().get(&id).cloned();
-        match active {
-            Some(signal) => signal.wake(),
-            None => self.rouse(id),
+        {
+            // Under the lock: a run that goes to sleep looks for a wake-up under it.
+            let actives = self.actives();
+            if let Some(signal) = actives.get(&id) {
+                return signal.wake();
+            }
         }
+        self.rouse(id);
     }
 
     /// The run is to end at its next wait.
@@ -164,8 +181,8 @@ impl Executor {
     }
 
     fn rouse(self: &Arc<Self>, id: RunId) {
-        if let Some((resumed, locked)) = self.sleepers.take(id) {
-            self.spawn(id, None, resumed, locked);
+        if let Some((resume, locked)) = self.sleepers.take(id) {
+            self.spawn(id, None, resume, locked);
         }
     }
 
@@ -182,8 +199,8 @@ impl Executor {
             };
             tokio::select! {
                 _ = stopping.wait_for(|stop| *stop) => return,
-                () = due => for (id, resumed, locked) in self.sleepers.due(self.parts.clock.now()) {
-                    self.spawn(id, None, resumed, locked);
+                () = due => for (id, resume, locked) in self.sleepers.due(self.parts.clock.now()) {
+                    self.spawn(id, None, resume, locked);
                 },
                 () = changed => {}
             }
@@ -206,17 +223,20 @@ impl Executor {
         self: &Arc<Self>,
         id: RunId,
         run: Option<Run>,
-        resumed: bool,
+        resume: Resume,
         locked: Vec<String>,
         signal: Arc<Signal>,
     ) {
-        let work = match self.load(id, run, resumed, locked, signal).await {
+        let locked_again = locked.clone();
+        let work = match self.load(id, run, resume, locked, signal).await {
             Ok(Some(work)) => work,
             Ok(None) => return,
             Err(error) => {
-                // It stays as it is in the journal and goes on at the next start.
-                tracing::error!(run = %id, %error, "cannot read the run back from the journal");
-                return;
+                tracing::error!(run = %id, %error, "cannot read the run back from the journal; trying again");
+                let at = self.parts.clock.now() + LOAD_AGAIN.signed();
+                let mut actives = self.actives();
+                actives.remove(&id);
+                return self.sleepers.add(at, id, resume, locked_again);
             }
         };
         self.drive(work).await;
@@ -227,12 +247,12 @@ impl Executor {
         &self,
         id: RunId,
         run: Option<Run>,
-        resumed: bool,
+        resume: Resume,
         locked: Vec<String>,
         signal: Arc<Signal>,
     ) -> Result<Option<Work>, JournalError> {
         // A run that just began has no history to read.
-        let fresh = run.is_some() && !resumed;
+        let fresh = run.is_some() && resume == Resume::No;
         let run = match run {
             Some(run) => Some(run),
             None => self.parts.journal.run(id).await?,
@@ -246,17 +266,17 @@ impl Executor {
                 return Ok(None);
             }
         };
-        if resumed {
+        if resume == Resume::First {
             run.resumes += 1;
         }
         let logged = u32::try_from(steps.len()).unwrap_or(u32::MAX);
-        Ok(Some(Work { run, steps, program, signal, locked, unproven: resumed, logged }))
+        Ok(Some(Work { run, steps, program, signal, locked, unproven: resume != Resume::No, logged }))
     }
 
     async fn drive(self: &Arc<Self>, mut work: Work) {
         if work.run.resumes > RESUMES_AT_MOST && work.unproven {
             let text = format!("runbookd was restarted {} times in the middle of it", work.run.resumes);
-            let reason = Some(Reason::new("interrupted", text));
+            let reason = Some(Reason::new("resumed_too_often", text));
             return self.end(&mut work.run, RunState::Interrupted, reason, &work.steps);
         }
         if work.unproven {
@@ -276,7 +296,8 @@ impl Executor {
                     let mut actives = self.actives();
                     if !work.signal.take_woken() {
                         actives.remove(&work.run.id);
-                        return self.sleepers.add(at, work.run.id, work.unproven, work.locked);
+                        let resume = if work.unproven { Resume::Again } else { Resume::No };
+                        return self.sleepers.add(at, work.run.id, resume, work.locked);
                     }
                 }
             }
@@ -285,10 +306,8 @@ impl Executor {
 
     /// One step further: settles what is in doubt, asks the runbook, carries out its answer.
     async fn advance(self: &Arc<Self>, work: &mut Work) -> Flow {
-        let now = self.parts.clock.now();
-        if now.duration_since(work.run.started_at) > self.parts.config.runs.time_limit.signed() {
-            let text = format!("it took longer than runs.time_limit, {}", self.parts.config.runs.time_limit);
-            return Flow::End(RunState::Failed, Some(Reason::new("limit", text)));
+        if self.out_of_time(&work.run) {
+            return self.time_is_up();
         }
         if work.steps.last().is_some_and(|step| step.outcome == Outcome::InDoubt) {
             return self.settle(work).await;
@@ -308,6 +327,15 @@ impl Executor {
             Next::Read { primitive, .. } => Flow::End(RunState::Failed, Some(unexpected("a read", primitive))),
             Next::Polled(_) => Flow::End(RunState::Failed, Some(unexpected("an answer", "wait_until"))),
         }
+    }
+
+    fn out_of_time(&self, run: &Run) -> bool {
+        self.parts.clock.now() >= run.started_at + self.parts.config.runs.time_limit.signed()
+    }
+
+    fn time_is_up(&self) -> Flow {
+        let text = format!("it took longer than runs.time_limit, {}", self.parts.config.runs.time_limit);
+        Flow::End(RunState::Failed, Some(Reason::new("limit", text)))
     }
 
     /// Evaluates the runbook; once more if it ran out of time or memory, which may be the machine's fault.
@@ -507,7 +535,7 @@ mod tests {
             outcome,
             value,
             error: None,
-            started_at: Timestamp::UNIX_EPOCH,
+            started_at: jiff::Timestamp::UNIX_EPOCH,
             finished_at: None,
         };
         for (outcome, value, expect) in [

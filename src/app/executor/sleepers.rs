@@ -1,5 +1,6 @@
 //! Suspended runs: who sleeps until when. A sleeper is a few words of memory; the rest of it is in the journal.
 
+use super::Resume;
 use crate::model::run::RunId;
 use jiff::Timestamp;
 use std::collections::{BTreeSet, HashMap};
@@ -20,8 +21,7 @@ struct Inner {
 
 struct Sleeper {
     at: Timestamp,
-    /// It has not been allowed a new effect since the restart.
-    resumed: bool,
+    resume: Resume,
     locked: Box<[String]>,
 }
 
@@ -30,31 +30,31 @@ impl Sleepers {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub fn add(&self, at: Timestamp, run: RunId, resumed: bool, locked: Vec<String>) {
+    pub fn add(&self, at: Timestamp, run: RunId, resume: Resume, locked: Vec<String>) {
         let mut inner = self.inner();
         inner.by_time.insert((at, run));
-        inner.by_run.insert(run, Sleeper { at, resumed, locked: locked.into() });
+        inner.by_run.insert(run, Sleeper { at, resume, locked: locked.into() });
         if inner.by_time.first() == Some(&(at, run)) {
             self.earlier.notify_one();
         }
     }
 
     /// Takes one out before its time.
-    pub fn take(&self, run: RunId) -> Option<(bool, Vec<String>)> {
+    pub fn take(&self, run: RunId) -> Option<(Resume, Vec<String>)> {
         let mut inner = self.inner();
         let sleeper = inner.by_run.remove(&run)?;
         inner.by_time.remove(&(sleeper.at, run));
-        Some((sleeper.resumed, sleeper.locked.into()))
+        Some((sleeper.resume, sleeper.locked.into()))
     }
 
     /// Takes out all whose time has come.
-    pub fn due(&self, now: Timestamp) -> Vec<(RunId, bool, Vec<String>)> {
+    pub fn due(&self, now: Timestamp) -> Vec<(RunId, Resume, Vec<String>)> {
         let mut due = Vec::new();
         let mut inner = self.inner();
         while let Some(&(at, run)) = inner.by_time.first().filter(|(at, _)| *at <= now) {
             inner.by_time.remove(&(at, run));
             if let Some(sleeper) = inner.by_run.remove(&run) {
-                due.push((run, sleeper.resumed, sleeper.locked.into()));
+                due.push((run, sleeper.resume, sleeper.locked.into()));
             }
         }
         due

@@ -77,7 +77,12 @@ impl Executor {
                 let error = StepError::new("timeout", format!("{} waited {timeout}: {missing}", step.primitive));
                 return self.end_wait(work, step, Err(error));
             }
-            let next = self.next_look(&step, deadline, now);
+            if self.out_of_time(&work.run) {
+                return self.time_is_up();
+            }
+            let next = self
+                .next_look(&step, deadline, now)
+                .min(work.run.started_at + self.parts.config.runs.time_limit.signed());
             self.suspend(work, next);
             if next.duration_since(now) > RESIDENT.signed() || self.permits.available_permits() == 0 {
                 return Flow::Sleep(next);
