@@ -8,22 +8,33 @@ use std::fmt;
 use std::sync::Arc;
 
 /// An immutable set of labels, sorted by name; a copy shares it. Small on purpose: a hundred thousand of them are held at once.
+///
+/// One text holds all of it: how many numbers follow, where each name and each value ends (name, value, name, value …), then the names and
+/// values themselves. Numbers are four characters of seven bits. An empty set has no text.
 #[derive(Clone, Default, PartialEq, Eq, Hash)]
-pub struct Labels(Option<Arc<Packed>>);
+pub struct Labels(Option<Arc<str>>);
 
-/// All names and values in one text. An empty set has none.
-#[derive(PartialEq, Eq, Hash)]
-struct Packed {
-    /// Where each name and each value ends in `text`: name, value, name, value …
-    ends: Box<[u32]>,
-    text: Box<str>,
+/// Characters of a number.
+const NUMBER: usize = 4;
+/// The largest number, and so the most bytes that a set may have: what enters is bounded far below.
+const NUMBER_MAX: usize = (1 << (7 * NUMBER)) - 1;
+
+fn number(packed: &str, at: usize) -> usize {
+    let digits = packed.as_bytes()[NUMBER * at..NUMBER * (at + 1)].iter();
+    digits.fold(0, |number, digit| number << 7 | usize::from(*digit))
 }
 
-impl Packed {
-    fn part(&self, at: usize) -> &str {
-        let start = if at == 0 { 0 } else { self.ends[at - 1] };
-        &self.text[start as usize..self.ends[at] as usize]
+fn push_number(packed: &mut String, number: usize) {
+    assert!(number <= NUMBER_MAX, "a set of labels is longer than {NUMBER_MAX} bytes");
+    for digit in (0..NUMBER).rev() {
+        packed.push(char::from((number >> (7 * digit) & 0x7f) as u8));
     }
+}
+
+/// The name or value at a place: twice that of its label, or one more.
+fn part(packed: &str, at: usize) -> &str {
+    let start = if at == 0 { NUMBER * (number(packed, 0) + 1) } else { number(packed, at) };
+    &packed[start..number(packed, at + 1)]
 }
 
 impl Labels {
@@ -38,22 +49,22 @@ impl Labels {
         let (mut low, mut high) = (0, self.len());
         while low < high {
             let middle = low.midpoint(high);
-            match packed.part(2 * middle).cmp(name) {
+            match part(packed, 2 * middle).cmp(name) {
                 Ordering::Less => low = middle + 1,
                 Ordering::Greater => high = middle,
-                Ordering::Equal => return Some(packed.part(2 * middle + 1)),
+                Ordering::Equal => return Some(part(packed, 2 * middle + 1)),
             }
         }
         None
     }
 
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        let packed = self.0.as_deref().into_iter();
-        packed.flat_map(|all| (0..all.ends.len() / 2).map(|at| (all.part(2 * at), all.part(2 * at + 1))))
+        let packed = self.0.as_deref().unwrap_or_default();
+        (0..self.len()).map(move |at| (part(packed, 2 * at), part(packed, 2 * at + 1)))
     }
 
     pub fn len(&self) -> usize {
-        self.0.as_ref().map_or(0, |packed| packed.ends.len() / 2)
+        self.0.as_deref().map_or(0, |packed| number(packed, 0) / 2)
     }
 
     pub fn is_empty(&self) -> bool {
@@ -73,25 +84,27 @@ impl<N: AsRef<str>, V: AsRef<str>> FromIterator<(N, V)> for Labels {
     /// Of two values for one name the later wins.
     ///
     /// # Panics
-    /// When all of it together is longer than 4 GiB: what enters is bounded far below.
+    /// When all of it together is longer than 256 MiB: what enters is bounded far below.
     fn from_iter<I: IntoIterator<Item = (N, V)>>(pairs: I) -> Self {
         let mut all: Vec<(N, V)> = pairs.into_iter().collect();
+        if all.is_empty() {
+            return Labels(None);
+        }
         // Stable: of equal names the last stays the last.
         all.sort_by(|a, b| a.0.as_ref().cmp(b.0.as_ref()));
-        let mut ends = Vec::with_capacity(2 * all.len());
-        let mut text =
-            String::with_capacity(all.iter().map(|(name, value)| name.as_ref().len() + value.as_ref().len()).sum());
-        for (at, (name, value)) in all.iter().enumerate() {
-            if all.get(at + 1).is_some_and(|next| next.0.as_ref() == name.as_ref()) {
-                continue;
-            }
-            for part in [name.as_ref(), value.as_ref()] {
-                text.push_str(part);
-                ends.push(u32::try_from(text.len()).expect("labels are bounded where they enter"));
-            }
+        let shadowed = |at: usize| all.get(at + 1).is_some_and(|next| next.0.as_ref() == all[at].0.as_ref());
+        let unique = || (0..all.len()).filter(|at| !shadowed(*at)).map(|at| &all[at]);
+        let parts = || unique().flat_map(|(name, value)| [name.as_ref(), value.as_ref()]);
+        let count = 2 * unique().count();
+        let mut end = NUMBER * (count + 1);
+        let mut packed = String::with_capacity(end + parts().map(str::len).sum::<usize>());
+        push_number(&mut packed, count);
+        for part in parts() {
+            end += part.len();
+            push_number(&mut packed, end);
         }
-        let packed = || Arc::new(Packed { ends: ends.into_boxed_slice(), text: text.into_boxed_str() });
-        Labels((!all.is_empty()).then(packed))
+        packed.extend(parts());
+        Labels(Some(packed.into()))
     }
 }
 

@@ -56,7 +56,7 @@ impl Board {
     }
 
     fn found(&self, id: IncidentId) -> Result<Incident, CommandError> {
-        self.incidents.get(&id).cloned().ok_or(CommandError::NotFound(id))
+        self.incidents.get(&id).map(|incident| (**incident).clone()).ok_or(CommandError::NotFound(id))
     }
 
     /// Pulls the kill switch: no run starts and no effect begins until `resume`.

@@ -103,7 +103,12 @@ impl Board {
                     self.groups.entry(level.group.key.clone()).or_default().insert(fingerprint);
                     self.levels.insert(
                         fingerprint,
-                        Known { level, incidents: Vec::new(), seen_in_journal: now, absent_since: None },
+                        Box::new(Known {
+                            level,
+                            incidents: Vec::with_capacity(1),
+                            seen_in_journal: now,
+                            absent_since: None,
+                        }),
                     );
                 }
                 (change, None)

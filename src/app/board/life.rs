@@ -85,8 +85,9 @@ impl Board {
             runbook: rule.and_then(|rule| rule.runbook.clone()),
             key: key.to_string(),
             labels: Labels::default(),
-            alerts: Vec::new(),
-            runs: Vec::new(),
+            // Most have one of each.
+            alerts: Vec::with_capacity(1),
+            runs: Vec::with_capacity(1),
             attempt: 0,
             flaps: 0,
             had_effect: false,
@@ -106,7 +107,7 @@ impl Board {
         *self.counts.entry(State::Open).or_default() += 1;
         self.counts_changed = true;
         self.dirty.insert(id);
-        self.incidents.insert(id, incident);
+        self.incidents.insert(id, Box::new(incident));
         id
     }
 
@@ -375,7 +376,7 @@ impl Board {
         }
         let Some(incident) = self.incidents.remove(&id) else { return };
         if self.dirty.remove(&id) {
-            self.out.writes.push(Write::Incident(Box::new(incident.clone())));
+            self.out.writes.push(Write::Incident(incident.clone()));
         }
         self.counts_changed = true;
         if let Some(at) = incident.until {

@@ -2,11 +2,12 @@
 
 use crate::model::incident::IncidentId;
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 
 #[derive(Default)]
 pub struct Locks {
-    holders: HashMap<String, IncidentId>,
-    held: HashMap<IncidentId, Vec<String>>,
+    holders: HashMap<Arc<str>, IncidentId>,
+    held: HashMap<IncidentId, Vec<Arc<str>>>,
     waiting: HashMap<String, VecDeque<IncidentId>>,
 }
 
@@ -14,7 +15,7 @@ impl Locks {
     /// The first of `targets` that another incident holds.
     pub fn taken<'a>(&self, incident: IncidentId, targets: &'a [String]) -> Option<(&'a str, IncidentId)> {
         targets.iter().find_map(|target| {
-            let holder = *self.holders.get(target)?;
+            let holder = *self.holders.get(target.as_str())?;
             (holder != incident).then_some((target.as_str(), holder))
         })
     }
@@ -22,10 +23,11 @@ impl Locks {
     /// Locks all of `targets`, which must not be taken.
     pub fn take(&mut self, incident: IncidentId, targets: &[String]) {
         for target in targets {
+            let target: Arc<str> = target.as_str().into();
             let before = self.holders.insert(target.clone(), incident);
             debug_assert!(before.is_none_or(|holder| holder == incident), "{target} was locked by {before:?}");
             if before.is_none() {
-                self.held.entry(incident).or_default().push(target.clone());
+                self.held.entry(incident).or_insert_with(|| Vec::with_capacity(1)).push(target);
             }
         }
     }
@@ -43,7 +45,7 @@ impl Locks {
         let mut woken = Vec::new();
         for target in self.held.remove(&incident).unwrap_or_default() {
             self.holders.remove(&target);
-            woken.extend(self.waiting.remove(&target).unwrap_or_default());
+            woken.extend(self.waiting.remove(&*target).unwrap_or_default());
         }
         woken
     }

@@ -41,11 +41,11 @@ pub struct Board {
     metrics: Arc<Metrics>,
     /// Open incidents are reconciled against Alertmanager's API.
     reconciles: bool,
-    levels: HashMap<Fingerprint, Known>,
+    levels: HashMap<Fingerprint, Box<Known>>,
     /// The fingerprints of each group key.
     groups: HashMap<Arc<str>, HashSet<Fingerprint>>,
     /// Everything open, and what closed within the flap window.
-    incidents: HashMap<IncidentId, Incident>,
+    incidents: HashMap<IncidentId, Box<Incident>>,
     /// One per (rule, key).
     by_key: HashMap<Key, IncidentId>,
     /// Incidents that the post at hand opened or reopened: decided about when all its alerts have joined.
@@ -159,13 +159,13 @@ impl Board {
     }
 
     pub fn incident(&self, id: IncidentId) -> Option<&Incident> {
-        self.incidents.get(&id)
+        self.incidents.get(&id).map(|incident| &**incident)
     }
 
     pub fn take_out(&mut self) -> Out {
         for id in std::mem::take(&mut self.dirty) {
             if let Some(incident) = self.incidents.get(&id) {
-                self.out.writes.push(Write::Incident(Box::new(incident.clone())));
+                self.out.writes.push(Write::Incident(incident.clone()));
             }
         }
         if std::mem::take(&mut self.counts_changed) {

@@ -33,8 +33,10 @@ impl Board {
                 self.doubts.insert((at, fingerprint));
             }
             let seen_in_journal = level.last_seen;
-            self.levels
-                .insert(fingerprint, Known { level, incidents: Vec::new(), seen_in_journal, absent_since: None });
+            self.levels.insert(
+                fingerprint,
+                Box::new(Known { level, incidents: Vec::with_capacity(1), seen_in_journal, absent_since: None }),
+            );
         }
         let mut incidents = found.incidents;
         incidents.sort_by_key(|incident| incident.id);
@@ -49,7 +51,7 @@ impl Board {
             if let Some(at) = incident.until {
                 self.timers.insert((at, incident.id));
             }
-            self.incidents.insert(incident.id, incident);
+            self.incidents.insert(incident.id, Box::new(incident));
         }
         for effect in found.last_effects {
             let asked = self.catalog.rule(&effect.rule).is_some_and(|rule| rule.cooldown.is_some());
@@ -123,7 +125,7 @@ impl Board {
 
     /// Incidents whose flap window has passed meanwhile cannot be reopened.
     fn forget_closed(&mut self, now: Timestamp) {
-        let over = |it: &&Incident| it.state == State::Resolved && it.until.is_none_or(|until| until <= now);
+        let over = |it: &&Box<Incident>| it.state == State::Resolved && it.until.is_none_or(|until| until <= now);
         let ids: Vec<IncidentId> = self.incidents.values().filter(over).map(|it| it.id).collect();
         for id in ids {
             self.forget(id);
