@@ -125,8 +125,8 @@ impl Board {
 
     /// Incidents whose flap window has passed meanwhile cannot be reopened.
     fn forget_closed(&mut self, now: Timestamp) {
-        let over = |it: &&Box<Incident>| it.state == State::Resolved && it.until.is_none_or(|until| until <= now);
-        let ids: Vec<IncidentId> = self.incidents.values().filter(over).map(|it| it.id).collect();
+        let over = |it: &Incident| it.state == State::Resolved && it.until.is_none_or(|until| until <= now);
+        let ids: Vec<IncidentId> = self.incidents.values().filter(|it| over(it)).map(|it| it.id).collect();
         for id in ids {
             self.forget(id);
         }
