@@ -5,10 +5,9 @@ use super::executor::Executor;
 use super::outbox::Outbox;
 use super::{CommandError, Parts, Paused};
 use crate::model::incident::{Incident, IncidentId, Reason};
-use crate::model::payload;
 use crate::model::run::Run;
 use crate::model::step::Step;
-use crate::ports::{Intake, KnownAlert, PortError};
+use crate::ports::{KnownAlert, PortError};
 use jiff::Timestamp;
 use std::sync::Arc;
 use std::time::Duration;
@@ -140,21 +139,10 @@ impl Dispatcher {
         };
         let found = !posts.is_empty();
         for post in posts {
-            self.take_post(post);
+            self.board.take_post(&post, self.parts.clock.now());
         }
         self.flush();
         found && self.board.handled() < committed
-    }
-
-    fn take_post(&mut self, post: Intake) {
-        let now = self.parts.clock.now();
-        match post.post.group {
-            Some(group) => self.board.intake(post.id, &group, now),
-            None => match payload::decode(&post.post.body) {
-                Ok(group) => self.board.intake(post.id, &group, now),
-                Err(error) => self.board.unreadable(post.id, &error.to_string(), now),
-            },
-        }
     }
 
     /// Handles one input and all that wait behind it, up to a bound. Returns whether to stop.

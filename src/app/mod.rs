@@ -15,7 +15,6 @@ pub mod wiring;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::model::incident::{Incident, IncidentId};
-use crate::model::payload;
 use crate::ports::{Alerts, Cluster, Humans, Journal, JournalError, Reload};
 use crate::runbook::budget;
 use crate::runbook::catalog::Catalog;
@@ -227,12 +226,10 @@ async fn catch_up(parts: &Parts, board: &mut Board) {
             break;
         }
         for post in posts {
-            let now = parts.clock.now();
-            match payload::decode(&post.post.body) {
-                Ok(group) => board.intake(post.id, &group, now),
-                Err(error) => board.unreadable(post.id, &error.to_string(), now),
-            }
+            board.take_post(&post, parts.clock.now());
         }
+        // A long backlog is not held in memory; runs start when the dispatcher does.
+        parts.journal.stage(board.take_writes());
     }
     if let Some(alerts) = &parts.alerts {
         let asked = parts.clock.now();

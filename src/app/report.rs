@@ -7,7 +7,6 @@ use crate::model::duration::Duration;
 use crate::model::incident::{Incident, Reason, State};
 use crate::model::label::Labels;
 use crate::model::message::{Kind, Message, Section};
-use crate::model::payload::Malformed;
 use crate::model::run::RunId;
 use crate::model::text::{visible, visible_lines};
 use jiff::Timestamp;
@@ -133,22 +132,6 @@ pub fn operators(title: &str, text: &str, at: Timestamp) -> Message {
         at,
         repeated: false,
     }
-}
-
-/// Alerts that arrived and could not be read: somebody must look, for nothing will be done about them.
-pub fn unreadable(receiver: &str, group_key: &str, alerts: &[Malformed], at: Timestamp) -> Message {
-    let many = if alerts.len() == 1 { "An alert" } else { "Alerts" };
-    let mut message = operators(
-        &format!("{many} could not be read"),
-        &format!(
-            "In a post for receiver {receiver:?}, group {group_key}. The rest of the post was accepted; nothing is done about these."
-        ),
-        at,
-    );
-    message.severity = "critical".to_string();
-    let lines = alerts.iter().map(|bad| format!("alert {}: {} in {}", bad.index + 1, bad.why, bad.excerpt));
-    message.body.extend(list("What was wrong", lines));
-    message
 }
 
 fn message(facts: &Facts, kind: Kind, title: String, body: Vec<Section>) -> Message {
@@ -460,18 +443,6 @@ mod tests {
     }
 
     #[test]
-    fn unreadable_alerts_are_told_with_what_was_sent() {
-        let bad = Malformed { index: 1, why: "the alert has no labels".into(), excerpt: "{}".into() };
-        check(
-            &unreadable("web\\.hook", "{}:{}", &[bad], at(0)),
-            "── ESCALATION · An alert could not be read · critical · 2026-01-01T00:00:00Z
-   In a post for receiver \"web\\\\.hook\", group {}:{}. The rest of the post was accepted; nothing is done about these.
-   What was wrong:
-     - alert 2: the alert has no labels in {}",
-        );
-    }
-
-    #[test]
     fn whatever_arrives_the_message_stays_small_and_visible() {
         let huge = "\u{7}\u{202e}x".repeat(2_000);
         let many: Labels =
@@ -490,12 +461,6 @@ mod tests {
             state_update(&facts),
             notice(&facts, &huge, RunId(1)),
             operators(&huge, &huge, at(0)),
-            unreadable(
-                &huge,
-                &huge,
-                &vec![Malformed { index: 0, why: huge.clone(), excerpt: huge.clone() }; 100],
-                at(0),
-            ),
         ];
         for message in messages {
             let json = serde_json::to_string(&message).expect("plain data");

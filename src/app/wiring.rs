@@ -1,9 +1,9 @@
 //! Builds the running application from its configuration, in a straight line; shut down last in, first out.
 
+use crate::adapters;
 use crate::adapters::cluster::sim::{SimCluster, SimReload};
 use crate::adapters::cluster::swarm::SwarmCluster;
 use crate::adapters::humans::console::ConsoleHumans;
-use crate::adapters::humans::slack::SlackHumans;
 use crate::adapters::journal::path_of;
 use crate::adapters::journal::sqlite::{OpenError, SqliteJournal};
 use crate::adapters::metrics::alertmanager::{Alertmanager, Token};
@@ -13,7 +13,7 @@ use crate::app::metrics::Metrics;
 use crate::app::reloader::{self, Outcome, Reloader};
 use crate::app::{App, Parts};
 use crate::clock::Clock;
-use crate::config::secret::Secrets;
+use crate::config::secret::{Secret, Secrets};
 use crate::config::{ClusterKind, Config};
 use crate::model::diagnostic::Diagnostic;
 use crate::ports::{Alerts, Cluster, Humans, Journal, Reload};
@@ -114,12 +114,9 @@ fn alerts(config: &Config, secrets: &Secrets) -> Result<Option<Arc<dyn Alerts>>,
 
 /// Slack with a bot token, else with a webhook, else the console.
 fn humans(config: &Config, secrets: &Secrets) -> Result<Arc<dyn Humans>, WiringError> {
-    let slack = match (&secrets.slack_token, &secrets.slack_webhook_url) {
-        (Some(token), _) => SlackHumans::bot(&config.slack, token.expose()),
-        (None, Some(url)) => SlackHumans::webhook(&config.slack, url.expose()),
-        (None, None) => return Ok(Arc::new(ConsoleHumans::stdout())),
-    };
-    Ok(Arc::new(slack.map_err(WiringError::Setting)?))
+    let token = secrets.slack_token.as_ref().map(Secret::expose);
+    let webhook_url = secrets.slack_webhook_url.as_ref().map(Secret::expose);
+    adapters::humans::connect(&config.slack, token, webhook_url).map_err(WiringError::Setting)
 }
 
 fn heartbeat(secrets: &Secrets) -> Result<Option<(reqwest::Client, SecretUrl)>, WiringError> {

@@ -9,8 +9,8 @@ use crate::model::alert::{Alert, Fingerprint, GroupRef, Level};
 use crate::model::duration::Duration;
 use crate::model::incident::{Incident, IncidentId, Reason, State};
 use crate::model::label::Labels;
-use crate::model::payload::Group;
-use crate::ports::{KnownAlert, Write};
+use crate::model::payload::{self, Group};
+use crate::ports::{Intake, KnownAlert, Write};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::{HashMap, HashSet};
@@ -33,8 +33,18 @@ pub struct CutOff {
 }
 
 impl Board {
-    /// One journalled post. `group` is what its body says.
-    pub fn intake(&mut self, id: u64, group: &Group, now: Timestamp) {
+    /// One journalled post, decoded again if it was read back from disk.
+    pub fn take_post(&mut self, intake: &Intake, now: Timestamp) {
+        match &intake.post.group {
+            Some(group) => self.intake(intake.id, group, now),
+            None => match payload::decode(&intake.post.body) {
+                Ok(group) => self.intake(intake.id, &group, now),
+                Err(error) => self.unreadable(intake.id, &error.to_string(), now),
+            },
+        }
+    }
+
+    fn intake(&mut self, id: u64, group: &Group, now: Timestamp) {
         let told = GroupRef { key: group.key.as_str().into(), external_url: group.external_url.as_str().into() };
         let told =
             self.groups.get_key_value(&told.key).map_or(told.clone(), |(key, _)| GroupRef { key: key.clone(), ..told });
@@ -89,7 +99,7 @@ impl Board {
     }
 
     /// A post whose body cannot be read again: only a journal damaged by hand brings this.
-    pub fn unreadable(&mut self, id: u64, why: &str, now: Timestamp) {
+    fn unreadable(&mut self, id: u64, why: &str, now: Timestamp) {
         self.tell_operators("unreadable", "A journalled post cannot be read", why, now);
         self.mark_handled(id);
     }

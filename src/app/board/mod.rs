@@ -8,7 +8,6 @@ mod locks;
 mod recover;
 mod runs;
 
-pub use recover::ALIVE;
 pub use runs::{Ended, lock_name};
 
 use crate::app::Paused;
@@ -61,9 +60,9 @@ pub struct Board {
     locks: Locks,
     /// Runs that have not ended, by their incident.
     live: HashMap<IncidentId, RunId>,
-    /// When attempts of rules with a budget were made.
+    /// When attempts of each rule were made, as far back as a budget can ask.
     budgets: HashMap<String, VecDeque<Timestamp>>,
-    /// The last effect of each (rule, key) with a cooldown.
+    /// The last effect of each (rule, key).
     effects: HashMap<Key, (Timestamp, String)>,
     /// Groups that Alertmanager cut off, to be completed from its API.
     cut_off: HashMap<Arc<str>, intake::CutOff>,
@@ -158,20 +157,22 @@ impl Board {
         self.paused.as_ref()
     }
 
-    pub fn incident(&self, id: IncidentId) -> Option<&Incident> {
-        self.incidents.get(&id).map(|incident| &**incident)
-    }
-
-    pub fn take_out(&mut self) -> Out {
+    /// What is to be staged now. The rest of what the board wants done stays until [`Board::take_out`].
+    pub fn take_writes(&mut self) -> Vec<Write> {
         for id in std::mem::take(&mut self.dirty) {
             if let Some(incident) = self.incidents.get(&id) {
                 self.out.writes.push(Write::Incident(incident.clone()));
             }
         }
+        std::mem::take(&mut self.out.writes)
+    }
+
+    pub fn take_out(&mut self) -> Out {
+        let writes = self.take_writes();
         if std::mem::take(&mut self.counts_changed) {
             self.count_states();
         }
-        std::mem::take(&mut self.out)
+        Out { writes, ..std::mem::take(&mut self.out) }
     }
 
     /// When something is due by itself.

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use std::collections::HashMap;
 
 /// When the engine was last known to be alive, written every so often.
-pub const ALIVE: &str = "alive_at";
+const ALIVE: &str = "alive_at";
 /// So often at most: what it decides is counted in minutes.
 const ALIVE_EVERY: Duration = Duration::from_secs(10);
 /// A verification deadline that passed during a downtime gets this much more.
