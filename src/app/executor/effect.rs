@@ -80,7 +80,7 @@ impl Executor {
             Some(Intent::Reload { target }) => {
                 // A reload is idempotent: it is repeated, if it still may.
                 let target = target.clone();
-                match self.may_begin(work).await {
+                match self.may_reload(work, &target).await {
                     Ok(()) => self.call_reload(work, step, &target).await,
                     Err(stop) => self.stopped(work, step, stop),
                 }

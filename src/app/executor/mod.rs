@@ -178,6 +178,11 @@ impl Executor {
         signal.stop.store(true, Ordering::Release);
         signal.wake();
         self.rouse(id);
+        // A run that has just ended is neither at work nor asleep: nobody but this map knows the signal.
+        let mut actives = self.actives();
+        if Arc::strong_count(&signal) == 2 {
+            actives.remove(&id);
+        }
     }
 
     fn rouse(self: &Arc<Self>, id: RunId) {
@@ -227,19 +232,19 @@ impl Executor {
         locked: Vec<String>,
         signal: Arc<Signal>,
     ) {
-        let locked_again = locked.clone();
-        let work = match self.load(id, run, resume, locked, signal).await {
-            Ok(Some(work)) => work,
-            Ok(None) => return,
-            Err(error) => {
-                tracing::error!(run = %id, %error, "cannot read the run back from the journal; trying again");
-                let at = self.parts.clock.now() + LOAD_AGAIN.signed();
-                let mut actives = self.actives();
-                actives.remove(&id);
-                return self.sleepers.add(at, id, resume, locked_again);
+        loop {
+            match self.load(id, run.clone(), resume, locked.clone(), signal.clone()).await {
+                Ok(Some(work)) => return self.drive(work).await,
+                Ok(None) => return,
+                // It keeps its place: nothing else could go on without the journal either.
+                Err(error) => {
+                    tracing::error!(run = %id, %error, "cannot read the run back from the journal; trying again")
+                }
             }
-        };
-        self.drive(work).await;
+            if !self.pause_for(LOAD_AGAIN.std()).await {
+                return;
+            }
+        }
     }
 
     /// Everything that a run needs to go on; `None` when it has ended already.
