@@ -93,8 +93,10 @@ impl Dispatcher {
         let mut intakes = self.parts.journal.intakes();
         let mut housekeeping = tokio::time::interval(HOUSEKEEPING);
         housekeeping.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        self.flush();
         loop {
+            // At every turn, so that a flood of other things keeps no timer waiting.
+            self.board.tick(self.parts.clock.now());
+            self.flush();
             let committed = *intakes.borrow_and_update();
             let more = self.take_posts(committed).await;
             let timer = self.board.next_timer();
@@ -107,16 +109,18 @@ impl Dispatcher {
             };
             tokio::select! {
                 biased;
+                _ = housekeeping.tick() => self.keep_house(),
                 input = self.inbox.recv() => match input {
                     None | Some(Input::Stop) => return,
                     Some(input) => {
                         if self.handle_all(input) {
+                            // What was told before it is handled: it must be staged, too.
+                            self.flush();
                             return;
                         }
                     }
                 },
-                () = due => self.board.tick(self.parts.clock.now()),
-                _ = housekeeping.tick() => self.keep_house(),
+                () = due => {}
                 changed = intakes.changed(), if !more => if changed.is_err() { return },
                 () = std::future::ready(()), if more => {}
             }
