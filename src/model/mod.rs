@@ -4,6 +4,7 @@ pub mod alert;
 pub mod cluster;
 pub mod diagnostic;
 pub mod duration;
+pub mod event;
 pub mod incident;
 pub mod index;
 pub mod label;
