@@ -1,11 +1,13 @@
 //! The traits that adapters implement. Each has at least two implementations; everything that leaves the process goes through one of them.
 
 use crate::model::alert::{Alert, Level};
-use crate::model::cluster::{Convergence, Node, Service, ServiceIntent, Task};
+use crate::model::cluster::{Convergence, JobIntent, JobState, Node, NodeIntent, Service, ServiceIntent, Task};
 use crate::model::incident::{Incident, IncidentId, State, Transition};
 use crate::model::message::{Message, MessageId, ThreadRef};
 use crate::model::payload::Group;
+use crate::model::label::Labels;
 use crate::model::run::{ProgramHash, Run, RunId, Sources};
+use crate::model::silence::SilenceIntent;
 use crate::model::step::Step;
 use async_trait::async_trait;
 use futures_util::future::BoxFuture;
@@ -93,8 +95,18 @@ pub trait Cluster: Send + Sync {
     /// Applies one change at the version it was decided on, and labels the service `runbookd.step=<step>` in the same update (a rollback cannot).
     /// Returns when the cluster has accepted it. `Conflict` (transient) when the version has moved on.
     async fn apply(&self, intent: &ServiceIntent, step: &str) -> Result<(), PortError>;
+    /// Changes one node at the version it was decided on; `Conflict` (transient) when the version has moved on, `NotFound` when it is gone.
+    async fn apply_node(&self, intent: &NodeIntent) -> Result<(), PortError>;
+    /// Starts a job, labelled with its step. One that is there already by that name is the same job: nothing more is done.
+    async fn start_job(&self, job: &JobIntent, step: &str) -> Result<(), PortError>;
+    /// How far a job has got; `NotFound` when there is none by that name.
+    async fn job(&self, name: &str) -> Result<JobState, PortError>;
+    /// Removes a job, at work or not. One that is not there is removed.
+    async fn remove_job(&self, name: &str) -> Result<(), PortError>;
     /// How far the last change of a service has got.
     async fn convergence(&self, service: &str) -> Result<Convergence, PortError>;
+    /// Notifies `changed` whenever the cluster says that something happened, until it stops saying so. It may lose much: whoever listens compares.
+    async fn listen(&self, changed: &tokio::sync::Notify) -> Result<(), PortError>;
     /// Can the cluster be reached and answer for a Swarm? What `/readyz` asks.
     async fn ping(&self) -> Result<(), PortError>;
 }
@@ -114,6 +126,41 @@ pub trait Reload: Send + Sync {
 #[async_trait]
 pub trait Alerts: Send + Sync {
     async fn alerts(&self) -> Result<Vec<KnownAlert>, PortError>;
+    /// Makes a silence. Asked for twice, it makes two: ask [`Alerts::silenced`] first.
+    async fn silence(&self, intent: &SilenceIntent) -> Result<(), PortError>;
+    /// Is there a silence, ended or not, whose comment has this key?
+    async fn silenced(&self, key: &str) -> Result<bool, PortError>;
+}
+
+/// Prometheus' query API.
+#[async_trait]
+pub trait Metrics: Send + Sync {
+    /// An instant query. A number alone is one sample without labels.
+    async fn query(&self, expr: &str) -> Result<Vec<Sample>, PortError>;
+}
+
+/// One element of an instant vector.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sample {
+    pub labels: Labels,
+    /// May be infinite or no number at all, as Prometheus' may.
+    pub value: f64,
+}
+
+/// Targets of `http_post`, named in the config.
+#[async_trait]
+pub trait Posts: Send + Sync {
+    /// Posts JSON. Any answer is an answer, whatever its status; an error says that none came.
+    async fn post(&self, target: &str, body: &serde_json::Value) -> Result<PostAnswer, PortError>;
+    fn targets(&self) -> Vec<String>;
+}
+
+/// What a target of `http_post` answered.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PostAnswer {
+    pub status: u16,
+    /// Bounded; text.
+    pub body: String,
 }
 
 /// One alert as Alertmanager's API tells it.

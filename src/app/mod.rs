@@ -9,7 +9,9 @@ pub mod outbox;
 mod reconciler;
 pub mod reloader;
 pub mod report;
+mod scheduler;
 pub mod watch;
+mod watcher;
 pub mod wiring;
 
 use crate::clock::Clock;
@@ -95,6 +97,7 @@ impl App {
         // Before any run goes on: what of this still fires?
         catch_up(&parts, &mut board).await;
 
+        let seen = board.seen().clone();
         let (inbox, inputs) = mpsc::unbounded_channel();
         let (paused_tx, paused) = tokio::sync::watch::channel(board.paused().cloned());
         let executor = Executor::new(parts.clone(), inbox.clone(), paused.clone());
@@ -104,6 +107,8 @@ impl App {
         if let Some(alerts) = parts.alerts.clone() {
             tasks.push(tokio::spawn(reconciler::run(parts.clone(), alerts, inbox.clone(), reconcile.clone())));
         }
+        tasks.push(tokio::spawn(watcher::run(parts.clone(), seen.clone())));
+        tasks.push(tokio::spawn(scheduler::run(parts.clone(), seen)));
         tasks.push(tokio::spawn(prune(parts.clone())));
         tasks.push(tokio::spawn(give_back_memory(parts.journal.intakes())));
         let dispatcher = Dispatcher {

@@ -1,5 +1,6 @@
 //! Decisions, as pure functions over values: no clock, no input, no output. Each answer comes with its reason.
 
+pub mod changes;
 pub mod guard;
 pub mod intent;
 pub mod level;

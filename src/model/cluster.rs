@@ -92,7 +92,7 @@ pub struct Task {
     pub image: String,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Node {
     pub id: String,
     pub name: String,
@@ -102,6 +102,81 @@ pub struct Node {
     pub state: String,
     pub address: String,
     pub labels: Labels,
+    /// Swarm's version index, as of a service.
+    #[serde(default)]
+    pub version: u64,
+    /// Tasks that run on it, of all services.
+    #[serde(default)]
+    pub running: u64,
+    /// Which machine of a node group it is: the engine's label `runbookd.instance`.
+    #[serde(default)]
+    pub instance: Option<String>,
+}
+
+/// The engine label (`dockerd --label`) by which a node says which machine of a group it is.
+pub const INSTANCE_LABEL: &str = "runbookd.instance";
+
+/// An absolute change of one node.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NodeChange {
+    /// `active`, `pause` or `drain`.
+    Availability { from: String, to: String },
+    /// `worker` or `manager`.
+    Role { from: String, to: String },
+    /// Out of the Swarm's list.
+    Remove,
+}
+
+/// What a step is about to do to one node, recorded before it is done.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NodeIntent {
+    pub node: String,
+    pub id: String,
+    /// The version index it was decided on.
+    pub version: u64,
+    pub change: NodeChange,
+}
+
+impl fmt::Display for NodeIntent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let NodeIntent { node, version, change, .. } = self;
+        match change {
+            NodeChange::Availability { from, to } => write!(f, "node {node}: availability {from} → {to} at version {version}"),
+            NodeChange::Role { from, to } => write!(f, "node {node}: role {from} → {to} at version {version}"),
+            NodeChange::Remove => write!(f, "node {node}: remove from the Swarm"),
+        }
+    }
+}
+
+/// A one-off job: a container that runs once, to its end.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct JobIntent {
+    /// Unique to its step: `runbookd-job-<run>-<seq>`. Asked for twice it is the same job.
+    pub name: String,
+    pub image: String,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub args: Vec<String>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub env: BTreeMap<String, String>,
+    pub deadline: jiff::Timestamp,
+    pub timeout: super::duration::Duration,
+}
+
+/// How far a job has got.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum JobState {
+    /// Not yet at its end; what it waits for, in words.
+    Running(String),
+    Ended {
+        /// `None`: it never ran.
+        exit_code: Option<i64>,
+        /// The task's own error, "" when it has none.
+        error: String,
+        /// The last lines of its output.
+        log: Vec<String>,
+    },
 }
 
 /// How far the last change of a service has got.

@@ -13,6 +13,8 @@ pub mod message;
 pub mod payload;
 pub mod rule;
 pub mod run;
+pub mod schedule;
+pub mod silence;
 pub mod step;
 pub mod template;
 pub mod text;

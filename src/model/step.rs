@@ -1,8 +1,10 @@
 //! A step: one journalled call of a primitive within a run, its intent and its outcome.
 
-use super::cluster::ServiceIntent;
+use super::cluster::{JobIntent, NodeIntent, ServiceIntent};
 use super::duration::Duration;
+use super::node_group::GroupIntent;
 use super::run::RunId;
+use super::silence::SilenceIntent;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -17,6 +19,10 @@ pub enum EffectClass {
     Read,
     /// Sets an absolute target; in doubt: observed, and applied if it was not.
     Absolute,
+    /// Asked for under a key of its own; in doubt: asked for again by that key.
+    Keyed,
+    /// Not to be repeated; in doubt: left to a person.
+    Unsafe,
     /// Tells people; in doubt: sent again, marked as such.
     Notify,
     /// Reloads a target; in doubt: repeated (a reload is idempotent).
@@ -30,7 +36,7 @@ pub enum EffectClass {
 impl EffectClass {
     /// Needs a grant, passes the guards, and counts as an effect of the run.
     pub fn mutates(self) -> bool {
-        matches!(self, EffectClass::Absolute | EffectClass::Reload)
+        matches!(self, EffectClass::Absolute | EffectClass::Keyed | EffectClass::Unsafe | EffectClass::Reload)
     }
 }
 
@@ -80,6 +86,15 @@ pub enum Intent {
     Reload {
         target: String,
     },
+    Node(NodeIntent),
+    Group(GroupIntent),
+    Silence(SilenceIntent),
+    Job(JobIntent),
+    /// To a target that the configuration names.
+    Post {
+        target: String,
+        body: Value,
+    },
     /// Goes to people through the outbox, in the same transaction as the step.
     Message {
         text: String,
@@ -89,6 +104,22 @@ pub enum Intent {
         deadline: Timestamp,
         timeout: Duration,
     },
+}
+
+impl Intent {
+    /// Something outside is to change by it: told to people, counted, given back.
+    pub fn is_effect(&self) -> bool {
+        !matches!(self, Intent::Message { .. } | Intent::Until { .. })
+    }
+
+    /// When what it waits for is given up, and after how long that is.
+    pub fn deadline(&self) -> Option<(Timestamp, Duration)> {
+        match self {
+            Intent::Until { deadline, timeout } => Some((*deadline, *timeout)),
+            Intent::Job(job) => Some((job.deadline, job.timeout)),
+            _ => None,
+        }
+    }
 }
 
 impl fmt::Display for Intent {
@@ -101,6 +132,12 @@ impl fmt::Display for Intent {
                 Ok(())
             }
             Intent::Reload { target } => write!(f, "reload {target}"),
+            Intent::Node(intent) => write!(f, "{intent}"),
+            Intent::Group(intent) => write!(f, "{intent}"),
+            Intent::Silence(intent) => write!(f, "{intent}"),
+            // What stands in its environment may be a secret.
+            Intent::Job(job) => write!(f, "run {} once as {}, up to {}", job.image, job.name, job.timeout),
+            Intent::Post { target, .. } => write!(f, "post to {target}"),
             Intent::Message { text } => write!(f, "tell people: {text}"),
             Intent::Until { deadline, timeout } => write!(f, "wait up to {timeout}, until {deadline:.0}"),
         }

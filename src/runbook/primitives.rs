@@ -41,6 +41,16 @@ pub enum ParamKind {
     SomeLabels,
     /// The fields that `update` sets.
     Fields,
+    /// Alertmanager's matchers: a map of labels, or an array of texts such as `severity=~"page|critical"`.
+    Matchers,
+    /// As `Matchers`, and at least one.
+    SomeMatchers,
+    /// The fields of a job: `args`, `env`, `timeout`.
+    JobFields,
+    /// A map of values for a query.
+    Values,
+    /// Anything that can be written as JSON.
+    Json,
     /// Text in Prometheus' notation: `90s`, `5m`, `1h30m`.
     Duration,
     /// A function without arguments. It is no part of the step.
@@ -63,6 +73,7 @@ const fn needed(name: &'static str, kind: ParamKind) -> Param {
 }
 
 const SERVICE: Param = needed("service", ParamKind::Name);
+const NODE: Param = needed("node", ParamKind::Name);
 const TIMEOUT: Param = needed("timeout", ParamKind::Duration);
 
 pub static PRIMITIVES: &[Primitive] = &[
@@ -102,6 +113,34 @@ pub static PRIMITIVES: &[Primitive] = &[
         returns: "an array of maps: `id name role availability state address labels`",
         example: "let down = nodes().filter(|node| node.state == \"down\");",
         params: &[],
+    },
+    Primitive {
+        name: "node_group",
+        class: EffectClass::Read,
+        signature: "node_group(name)",
+        doc: "Looks at a group of machines that the configuration names: an auto-scaling group, or what commands of the configuration say of it.",
+        returns: "a map: `name desired min max instances`, each instance a map of `id node state`",
+        example: "let workers = node_group(\"workers\");\nlog(`${workers.desired} of at most ${workers.max} machines`);",
+        params: &[needed("name", ParamKind::Name)],
+    },
+    Primitive {
+        name: "promql",
+        class: EffectClass::Read,
+        signature: "promql(expr) · promql(expr, #{name: value})",
+        doc: "Asks Prometheus now. `$name` in the expression stands for a value of the map, put in as the text of a label's value, escaped: write it \
+              between quotes.",
+        returns: "an array of maps: `labels value`; empty when nothing matches",
+        example: "let slow = promql(\"p99:latency{service=\\\"$service\\\"} > 0.5\", #{service: \"web\"});\nif slow.len() > 0 { log(`${slow[0].value}`); }",
+        params: &[needed("expr", ParamKind::Text), Param { name: "values", kind: ParamKind::Values, default: Some("{}") }],
+    },
+    Primitive {
+        name: "alerts",
+        class: EffectClass::Read,
+        signature: "alerts() · alerts(matchers)",
+        doc: "Asks Alertmanager which alerts fire now: all, or those that match a map of labels or an array of matchers in Alertmanager's syntax.",
+        returns: "an array of maps: `labels annotations starts_at suppressed`",
+        example: "let pages = alerts([\"severity=~\\\"page|critical\\\"\"]);",
+        params: &[Param { name: "matchers", kind: ParamKind::Matchers, default: Some("[]") }],
     },
     Primitive {
         name: "now",
@@ -163,6 +202,103 @@ pub static PRIMITIVES: &[Primitive] = &[
         params: &[needed("labels", ParamKind::SomeLabels)],
     },
     Primitive {
+        name: "drain",
+        class: EffectClass::Absolute,
+        signature: "drain(node)",
+        doc: "Takes a node out of service: its tasks move to other nodes, and none is put on it. The last active node is not drained.",
+        returns: "()",
+        example: "drain(\"node3\");\nwait_until(\"5m\", || nodes().find(|node| node.name == \"node3\").running == 0);",
+        params: &[NODE],
+    },
+    Primitive {
+        name: "activate",
+        class: EffectClass::Absolute,
+        signature: "activate(node)",
+        doc: "Puts a node back into service. Tasks do not move back to it by themselves: see `reschedule`.",
+        returns: "()",
+        example: "activate(\"node3\");",
+        params: &[NODE],
+    },
+    Primitive {
+        name: "promote",
+        class: EffectClass::Absolute,
+        signature: "promote(node)",
+        doc: "Makes a node a manager.",
+        returns: "()",
+        example: "promote(\"node2\");",
+        params: &[NODE],
+    },
+    Primitive {
+        name: "demote",
+        class: EffectClass::Absolute,
+        signature: "demote(node)",
+        doc: "Makes a manager a worker. The last manager is not demoted.",
+        returns: "()",
+        example: "demote(\"node2\");",
+        params: &[NODE],
+    },
+    Primitive {
+        name: "add_node",
+        class: EffectClass::Absolute,
+        signature: "add_node(group, n)",
+        doc: "Asks for `n` more machines in a group. What is recorded and asked for is the number to have, so that nothing is added twice. Returns \
+              when the provider has accepted: `wait_nodes` waits until they are nodes. Beyond the group's maximum it is denied.",
+        returns: "how many machines the group is to have",
+        example: "let wanted = add_node(\"workers\", 1);\nwait_nodes(\"workers\", wanted, \"10m\");",
+        params: &[needed("group", ParamKind::Name), needed("n", ParamKind::Replicas)],
+    },
+    Primitive {
+        name: "remove_node",
+        class: EffectClass::Absolute,
+        signature: "remove_node(node) · remove_node(group, node)",
+        doc: "With one argument: takes a node that is down, or drained and empty, out of the Swarm's list. With a group: ends the machine of that node, and \
+              lowers the number of machines that the group is to have. A node that still has tasks is refused: `drain` it first, and wait.",
+        returns: "()",
+        example: "remove_node(\"workers\", \"node4\");\nwait_until(\"5m\", || nodes().find(|node| node.name == \"node4\")?.state != \"ready\");\nremove_node(\"node4\");",
+        params: &[
+            needed("node", ParamKind::Name),
+            Param { name: "group", kind: ParamKind::Name, default: Some("null") },
+        ],
+    },
+    Primitive {
+        name: "silence",
+        class: EffectClass::Keyed,
+        signature: "silence(matchers, duration, comment)",
+        doc: "Silences alerts in Alertmanager for a time; it ends by itself. Matchers are a map of labels or an array in Alertmanager's syntax, at least one. A \
+              rule grants it on the matchers as text, such as `silence: 'service=\"web\"'`.",
+        returns: "()",
+        example: "silence(#{service: \"web\"}, \"30m\", \"web is being moved\");",
+        params: &[
+            needed("matchers", ParamKind::SomeMatchers),
+            needed("duration", ParamKind::Duration),
+            needed("comment", ParamKind::Text),
+        ],
+    },
+    Primitive {
+        name: "job",
+        class: EffectClass::Keyed,
+        signature: "job(image) · job(image, #{args, env, timeout})",
+        doc: "Runs a container once, somewhere in the Swarm, and waits for its end: the safe way to run what no primitive covers. `args` an array of strings, \
+              `env` a map of strings, `timeout` a duration (5m). Throws `timeout` when it does not end in time, and removes it then. A rule grants it on \
+              the image. An exit code other than 0 is no error: look at it.",
+        returns: "a map: `exit_code error log`, the log its last lines",
+        example: "let done = job(\"tools/backup:3\", #{args: [\"--now\"], timeout: \"10m\"});\nif done.exit_code != 0 { fail(`the backup failed: ${done.log}`); }",
+        params: &[
+            needed("image", ParamKind::Name),
+            Param { name: "fields", kind: ParamKind::JobFields, default: Some("{\"timeout\":\"5m\"}") },
+        ],
+    },
+    Primitive {
+        name: "http_post",
+        class: EffectClass::Unsafe,
+        signature: "http_post(target, body)",
+        doc: "Posts JSON to a target of the configuration's `http_targets`. When it is not known whether it arrived, it is not sent again: the run hands over to \
+              people.",
+        returns: "a map: `status body`",
+        example: "http_post(\"ticketing\", #{title: \"web was rolled back\"});",
+        params: &[needed("target", ParamKind::Name), needed("body", ParamKind::Json)],
+    },
+    Primitive {
         name: "reload",
         class: EffectClass::Reload,
         signature: "reload(target)",
@@ -218,6 +354,15 @@ pub static PRIMITIVES: &[Primitive] = &[
         returns: "()",
         example: "restart(\"web\");\nwait_healthy(\"web\", \"3m\");",
         params: &[SERVICE, Param { name: "timeout", kind: ParamKind::Duration, default: Some("\"5m\"") }],
+    },
+    Primitive {
+        name: "wait_nodes",
+        class: EffectClass::Wait,
+        signature: "wait_nodes(group, n, timeout)",
+        doc: "Waits until `n` machines of a group are nodes that are ready. Throws `timeout` when the time runs out.",
+        returns: "()",
+        example: "wait_nodes(\"workers\", 3, \"10m\");",
+        params: &[needed("group", ParamKind::Name), needed("n", ParamKind::Replicas), TIMEOUT],
     },
     Primitive {
         name: "wait_resolved",
@@ -288,7 +433,7 @@ mod tests {
                 assert!(signature.contains(param.name), "{signature} names {}", param.name);
             }
             if class.mutates() {
-                let targets = [ParamKind::Name, ParamKind::SomeLabels];
+                let targets = [ParamKind::Name, ParamKind::SomeLabels, ParamKind::SomeMatchers];
                 assert!(targets.contains(&params[0].kind), "{name}: an effect has a target");
             }
         }

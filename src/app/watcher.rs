@@ -1,0 +1,99 @@
+//! Watches the cluster: compares it with what was told last, at the start, every so often, and whenever the cluster says that something happened. What is
+//! different is journalled as events, like posts.
+
+use super::Parts;
+use crate::engine::changes;
+use crate::model::event::{self, Event, On};
+use crate::ports::{NewIntake, PortError};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Notify;
+
+/// How often the cluster is compared though it said nothing: its stream of events loses what happens while nobody listens.
+const EVERY: Duration = Duration::from_secs(10);
+/// A burst of notices is one look.
+const SETTLE: Duration = Duration::from_millis(100);
+/// After a broken stream it is asked for again.
+const LISTEN_AGAIN: Duration = Duration::from_secs(5);
+/// Events that are journalled as one post.
+const EVENTS_A_POST: usize = 500;
+
+/// `seen`: what the journal says was told last.
+pub async fn run(parts: Arc<Parts>, mut seen: BTreeMap<String, Value>) {
+    let notices = Arc::new(Notify::new());
+    let listener = tokio::spawn(listen(parts.clone(), notices.clone()));
+    // Ends with whoever aborts this task.
+    let _listener = AbortOnDrop(listener);
+    loop {
+        if parts.catalog.load().listens(On::Swarm) {
+            match look(&parts, &mut seen).await {
+                Ok(0) => {}
+                Ok(events) => tracing::info!(events, "the cluster changed"),
+                Err(error) => tracing::warn!(reason = %error.reason, %error, "the cluster cannot be watched now"),
+            }
+        }
+        tokio::select! {
+            () = tokio::time::sleep(EVERY) => {}
+            () = notices.notified() => tokio::time::sleep(SETTLE).await,
+        }
+    }
+}
+
+struct AbortOnDrop(tokio::task::JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// The cluster's own notices, for as long as it sends them.
+async fn listen(parts: Arc<Parts>, notices: Arc<Notify>) {
+    loop {
+        if let Err(error) = parts.cluster.listen(&notices).await {
+            tracing::debug!(%error, "the cluster's stream of events broke off");
+        }
+        // What happened in between is found by comparing.
+        notices.notify_one();
+        tokio::time::sleep(LISTEN_AGAIN).await;
+    }
+}
+
+/// Compares, journals what is different, and remembers it when it is durable. Returns how many events there were.
+async fn look(parts: &Parts, seen: &mut BTreeMap<String, Value>) -> Result<usize, PortError> {
+    let services = parts.cluster.services().await?;
+    let nodes = parts.cluster.nodes().await?;
+    let events = changes::changes(seen, &services, &nodes, parts.clock.now());
+    for some in events.chunks(EVENTS_A_POST) {
+        if !journal(parts, some).await {
+            break;
+        }
+        for known in some.iter().filter_map(|event| event.seen.clone()) {
+            match known.state {
+                Some(state) => seen.insert(known.what, state),
+                None => seen.remove(&known.what),
+            };
+        }
+    }
+    Ok(events.len())
+}
+
+/// Whether they are durable; if not, the next look finds the same.
+pub async fn journal(parts: &Parts, events: &[Event]) -> bool {
+    let body = serde_json::to_vec(events).expect("events are plain data");
+    let post = NewIntake {
+        received_at: parts.clock.now(),
+        source: event::INTAKE.into(),
+        body: body.into(),
+        group: None,
+    };
+    match parts.journal.intake(post).await {
+        Ok(_) => true,
+        Err(error) => {
+            tracing::error!(%error, "events cannot be journalled; trying again");
+            false
+        }
+    }
+}
