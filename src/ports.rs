@@ -4,6 +4,7 @@ use crate::model::alert::{Alert, Level};
 use crate::model::cluster::{Convergence, JobIntent, JobState, Node, NodeIntent, Service, ServiceIntent, Task};
 use crate::model::incident::{Incident, IncidentId, State, Transition};
 use crate::model::message::{Message, MessageId, ThreadRef};
+use crate::model::node_group::{GroupIntent, NodeGroup};
 use crate::model::payload::Group;
 use crate::model::label::Labels;
 use crate::model::run::{ProgramHash, Run, RunId, Sources};
@@ -113,6 +114,17 @@ pub trait Cluster: Send + Sync {
 
 /// The service label that says whose change the last one was.
 pub const STEP_LABEL: &str = "runbookd.step";
+
+/// Groups of machines, named in the config: AWS auto-scaling groups, a provider behind commands, or the simulator.
+#[async_trait]
+pub trait NodeGroups: Send + Sync {
+    /// The names there are, for `check` and for errors.
+    fn names(&self) -> Vec<String>;
+    /// One group as it is now; `NotFound` (permanent) names the known ones, with the nearest.
+    async fn group(&self, name: &str) -> Result<NodeGroup, PortError>;
+    /// Makes one change. Returns when the provider has accepted it. Applying the same intent twice changes nothing more.
+    async fn apply(&self, intent: &GroupIntent) -> Result<(), PortError>;
+}
 
 /// Reload targets, named in the config.
 #[async_trait]

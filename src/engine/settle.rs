@@ -2,6 +2,7 @@
 
 use super::intent::fields_hold;
 use crate::model::cluster::{Service, ServiceChange, ServiceIntent, UpdateState};
+use crate::model::node_group::{GroupChange, GroupIntent, InstanceState, NodeGroup};
 use crate::model::step::StepError;
 use crate::ports::STEP_LABEL;
 
@@ -66,10 +67,33 @@ pub fn settle(intent: &ServiceIntent, step: &str, service: &Service) -> Settled 
     }
 }
 
+/// As [`settle`], for a change of a group of machines. A group carries no mark of ours: what it looks like is all there is to go by.
+pub fn settle_group(intent: &GroupIntent, group: &NodeGroup) -> Settled {
+    match &intent.change {
+        GroupChange::Resize { from, to } => match group.desired {
+            now if now == *to => Settled::Applied,
+            now if now == *from => Settled::NotApplied,
+            now => Settled::Changed(StepError::new(
+                "changed",
+                format!(
+                    "another hand changed {} meanwhile: the desired number of machines was to go from {from} to {to}, now it is {now}",
+                    intent.group
+                ),
+            )),
+        },
+        // Terminating one machine is absolute by its id: it is there, or it is not.
+        GroupChange::Terminate { instance, .. } => match group.instance(instance).map(|found| found.state) {
+            None | Some(InstanceState::Terminating) => Settled::Applied,
+            Some(InstanceState::Pending | InstanceState::InService) => Settled::NotApplied,
+        },
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::engine::testing::service;
+    use crate::model::node_group::Instance;
 
     #[test]
     fn a_step_in_doubt_is_settled_by_what_the_target_looks_like() {
@@ -99,5 +123,33 @@ mod tests {
             found.template_hash = hash.into();
             assert_eq!(settle(&rollback, "r1:0", &found), expect, "{hash}");
         }
+    }
+
+    #[test]
+    fn a_change_of_a_group_in_doubt_is_settled_by_what_the_group_looks_like() {
+        use InstanceState::{InService, Pending, Terminating};
+        let check = |change: GroupChange, desired: u64, state: Option<InstanceState>, expect: Option<Settled>| {
+            let intent = GroupIntent { group: "workers".into(), change };
+            let instances = state
+                .map(|state| Instance { id: "i-2".into(), node: Some("node4".into()), state })
+                .into_iter()
+                .collect();
+            let group = NodeGroup { name: "workers".into(), desired, min: 1, max: 5, instances };
+            match (settle_group(&intent, &group), expect) {
+                (Settled::Changed(error), None) => assert!(error.message.contains("workers"), "{error:?}"),
+                (settled, expect) => assert_eq!(Some(settled), expect, "{intent}, at {desired} with {state:?}"),
+            }
+        };
+        let resize = || GroupChange::Resize { from: 1, to: 3 };
+        check(resize(), 3, None, Some(Settled::Applied));
+        check(resize(), 1, None, Some(Settled::NotApplied));
+        check(resize(), 2, None, None);
+        let terminate = || GroupChange::Terminate { node: "node4".into(), instance: "i-2".into(), from: 3 };
+        check(terminate(), 2, None, Some(Settled::Applied));
+        check(terminate(), 3, Some(Terminating), Some(Settled::Applied));
+        // The provider may have put another machine in its place: what was asked for is that this one goes.
+        check(terminate(), 3, None, Some(Settled::Applied));
+        check(terminate(), 3, Some(InService), Some(Settled::NotApplied));
+        check(terminate(), 2, Some(Pending), Some(Settled::NotApplied));
     }
 }

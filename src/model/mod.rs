@@ -10,6 +10,7 @@ pub mod index;
 pub mod label;
 pub mod matcher;
 pub mod message;
+pub mod node_group;
 pub mod payload;
 pub mod rule;
 pub mod run;
