@@ -3,10 +3,10 @@
 use crate::model::alert::{Alert, Level};
 use crate::model::cluster::{Convergence, JobIntent, JobState, Node, NodeIntent, Service, ServiceIntent, Task};
 use crate::model::incident::{Incident, IncidentId, State, Transition};
+use crate::model::label::Labels;
 use crate::model::message::{Message, MessageId, ThreadRef};
 use crate::model::node_group::{GroupIntent, NodeGroup};
 use crate::model::payload::Group;
-use crate::model::label::Labels;
 use crate::model::run::{ProgramHash, Run, RunId, Sources};
 use crate::model::silence::SilenceIntent;
 use crate::model::step::Step;
@@ -146,7 +146,7 @@ pub trait Alerts: Send + Sync {
 
 /// Prometheus' query API.
 #[async_trait]
-pub trait Metrics: Send + Sync {
+pub trait Queries: Send + Sync {
     /// An instant query. A number alone is one sample without labels.
     async fn query(&self, expr: &str) -> Result<Vec<Sample>, PortError>;
 }

@@ -17,7 +17,7 @@ pub mod wiring;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::model::incident::{Incident, IncidentId};
-use crate::ports::{Alerts, Cluster, Humans, Journal, JournalError, Reload};
+use crate::ports::{Alerts, Cluster, Humans, Journal, JournalError, NodeGroups, Posts, Queries, Reload};
 use crate::runbook::budget;
 use crate::runbook::catalog::Catalog;
 use crate::runbook::evaluate::Evaluator;
@@ -41,8 +41,12 @@ pub struct Parts {
     pub clock: Clock,
     pub journal: Arc<dyn Journal>,
     pub cluster: Arc<dyn Cluster>,
+    pub groups: Arc<dyn NodeGroups>,
     pub reload: Arc<dyn Reload>,
+    pub posts: Arc<dyn Posts>,
     pub alerts: Option<Arc<dyn Alerts>>,
+    /// Prometheus, if there is one to ask.
+    pub queries: Option<Arc<dyn Queries>>,
     pub humans: Arc<dyn Humans>,
     /// Where a message goes that `humans` refuses for good.
     pub fallback: Arc<dyn Humans>,

@@ -83,12 +83,8 @@ async fn look(parts: &Parts, seen: &mut BTreeMap<String, Value>) -> Result<usize
 /// Whether they are durable; if not, the next look finds the same.
 pub async fn journal(parts: &Parts, events: &[Event]) -> bool {
     let body = serde_json::to_vec(events).expect("events are plain data");
-    let post = NewIntake {
-        received_at: parts.clock.now(),
-        source: event::INTAKE.into(),
-        body: body.into(),
-        group: None,
-    };
+    let post =
+        NewIntake { received_at: parts.clock.now(), source: event::INTAKE.into(), body: body.into(), group: None };
     match parts.journal.intake(post).await {
         Ok(_) => true,
         Err(error) => {

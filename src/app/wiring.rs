@@ -6,7 +6,10 @@ use crate::adapters::cluster::swarm::SwarmCluster;
 use crate::adapters::humans::console::ConsoleHumans;
 use crate::adapters::journal::path_of;
 use crate::adapters::journal::sqlite::{OpenError, SqliteJournal};
-use crate::adapters::metrics::alertmanager::{Alertmanager, Token};
+use crate::adapters::metrics::alertmanager::Alertmanager;
+use crate::adapters::metrics::api::Token;
+use crate::adapters::metrics::prometheus::Prometheus;
+use crate::adapters::posts::{HttpPosts, SimPosts};
 use crate::adapters::reload::http::HttpReload;
 use crate::app::heartbeat::{self, SecretUrl};
 use crate::app::metrics::Metrics;
@@ -16,7 +19,7 @@ use crate::clock::Clock;
 use crate::config::secret::{Secret, Secrets};
 use crate::config::{ClusterKind, Config};
 use crate::model::diagnostic::Diagnostic;
-use crate::ports::{Alerts, Cluster, Humans, Journal, Reload};
+use crate::ports::{Alerts, Cluster, Humans, Journal, NodeGroups, Posts, Queries, Reload};
 use crate::runbook::catalog::Catalog;
 use crate::runbook::evaluate::Evaluator;
 use arc_swap::ArcSwap;
@@ -52,7 +55,9 @@ pub struct Prepared {
     journal: PathBuf,
     swarm: Option<SwarmCluster>,
     reload: Arc<dyn Reload>,
+    posts: Arc<dyn Posts>,
     alerts: Option<Arc<dyn Alerts>>,
+    queries: Option<Arc<dyn Queries>>,
     humans: Arc<dyn Humans>,
     heartbeat: Option<(reqwest::Client, SecretUrl)>,
 }
@@ -98,7 +103,9 @@ pub fn prepare(
         journal: path_of(&config.journal.url).map_err(|why| WiringError::Setting(format!("journal.url: {why}")))?,
         swarm,
         reload,
+        posts: posts(&config, secrets)?,
         alerts: alerts(&config, secrets)?,
+        queries: queries(&config, secrets)?,
         humans: humans(&config, secrets)?,
         heartbeat: heartbeat(secrets)?,
         config: Arc::new(config),
@@ -110,6 +117,23 @@ fn alerts(config: &Config, secrets: &Secrets) -> Result<Option<Arc<dyn Alerts>>,
     let token = secrets.alertmanager_token.as_ref().map(|token| Token::new(token.expose()));
     let alertmanager = Alertmanager::new(client()?, url, token).map_err(WiringError::Setting)?;
     Ok(Some(Arc::new(alertmanager)))
+}
+
+fn queries(config: &Config, secrets: &Secrets) -> Result<Option<Arc<dyn Queries>>, WiringError> {
+    let Some(url) = &config.prometheus.url else { return Ok(None) };
+    let token = secrets.prometheus_token.as_ref().map(|token| Token::new(token.expose()));
+    let prometheus = Prometheus::new(client()?, url, token).map_err(WiringError::Setting)?;
+    Ok(Some(Arc::new(prometheus)))
+}
+
+fn posts(config: &Config, secrets: &Secrets) -> Result<Arc<dyn Posts>, WiringError> {
+    Ok(match config.cluster {
+        ClusterKind::Docker => {
+            Arc::new(HttpPosts::new(&config.http_targets, &secrets.target_tokens).map_err(WiringError::Setting)?)
+        }
+        // A simulated world has simulated effects only.
+        ClusterKind::Sim => Arc::new(SimPosts::new(config.http_targets.keys())),
+    })
 }
 
 /// Slack with a bot token, else with a webhook, else the console.
@@ -153,8 +177,11 @@ impl Prepared {
             clock: self.clock,
             journal: journal.clone(),
             cluster,
+            groups: Arc::new(NoGroups),
             reload: self.reload,
+            posts: self.posts,
             alerts: self.alerts,
+            queries: self.queries,
             humans: self.humans,
             fallback: Arc::new(ConsoleHumans::stdout()),
             evaluator: Arc::new(Evaluator::pool(EVALUATORS)),
@@ -240,5 +267,22 @@ fn reloaded(outcome: Outcome, app: &App, metrics: &Metrics) {
             let key = format!("reload:{:02x}{:02x}{:02x}{:02x}", digest[0], digest[1], digest[2], digest[3]);
             app.tell_operators(&key, "Changed rules or runbooks are not valid: the earlier set stays in force", &text);
         }
+    }
+}
+
+/// No group of machines is configured.
+struct NoGroups;
+
+#[async_trait::async_trait]
+impl NodeGroups for NoGroups {
+    fn names(&self) -> Vec<String> {
+        Vec::new()
+    }
+    async fn group(&self, name: &str) -> Result<crate::model::node_group::NodeGroup, crate::ports::PortError> {
+        let message = format!("there is no group of machines {name:?}; the configuration names none");
+        Err(crate::ports::PortError::permanent(crate::ports::ErrorReason::NotFound, message))
+    }
+    async fn apply(&self, intent: &crate::model::node_group::GroupIntent) -> Result<(), crate::ports::PortError> {
+        self.group(&intent.group).await.map(drop)
     }
 }

@@ -29,6 +29,7 @@ pub struct Config {
     pub journal: JournalConfig,
     pub docker: DockerConfig,
     pub alertmanager: AlertmanagerConfig,
+    pub prometheus: PrometheusConfig,
     pub slack: SlackConfig,
     pub heartbeat: HeartbeatConfig,
     pub intake: IntakeConfig,
@@ -36,6 +37,7 @@ pub struct Config {
     pub runs: RunsConfig,
     pub bounds: BoundsConfig,
     pub reload: BTreeMap<String, ReloadTarget>,
+    pub http_targets: BTreeMap<String, HttpTarget>,
     pub log: LogConfig,
 }
 
@@ -69,6 +71,14 @@ pub struct DockerConfig {
 #[serde(deny_unknown_fields, default)]
 pub struct AlertmanagerConfig {
     /// For reconciliation: `http://alertmanager:9093`.
+    pub url: Option<String>,
+    pub token_file: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PrometheusConfig {
+    /// For `promql`: `http://prometheus:9090`.
     pub url: Option<String>,
     pub token_file: Option<PathBuf>,
 }
@@ -133,6 +143,18 @@ pub struct BoundsConfig {
     pub replicas_max: u64,
 }
 
+/// A target of `http_post`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HttpTarget {
+    pub url: String,
+    /// A file with a bearer token for it.
+    #[serde(default)]
+    pub token_file: Option<PathBuf>,
+    #[serde(default)]
+    pub timeout: Option<Duration>,
+}
+
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ReloadTarget {
@@ -173,6 +195,7 @@ impl Default for Config {
             journal: JournalConfig::default(),
             docker: DockerConfig::default(),
             alertmanager: AlertmanagerConfig::default(),
+            prometheus: PrometheusConfig::default(),
             slack: SlackConfig::default(),
             heartbeat: HeartbeatConfig::default(),
             intake: IntakeConfig::default(),
@@ -180,6 +203,7 @@ impl Default for Config {
             runs: RunsConfig::default(),
             bounds: BoundsConfig::default(),
             reload: BTreeMap::new(),
+            http_targets: BTreeMap::new(),
             log: LogConfig::default(),
         }
     }

@@ -48,8 +48,14 @@ pub const ALERTMANAGER: Source = Source {
     key: "alertmanager.token_file",
 };
 
+pub const PROMETHEUS: Source = Source {
+    what: "the token for Prometheus' API",
+    variable: "RUNBOOKD_PROMETHEUS_TOKEN",
+    key: "prometheus.token_file",
+};
+
 /// Every secret there is.
-pub const SOURCES: [Source; 5] = [TOKEN, SLACK_TOKEN, SLACK_WEBHOOK, HEARTBEAT, ALERTMANAGER];
+pub const SOURCES: [Source; 6] = [TOKEN, SLACK_TOKEN, SLACK_WEBHOOK, HEARTBEAT, ALERTMANAGER, PROMETHEUS];
 
 /// The secrets of one process, read once at start.
 #[derive(Clone, Debug, Default)]
@@ -59,6 +65,9 @@ pub struct Secrets {
     pub slack_webhook_url: Option<Secret>,
     pub heartbeat_url: Option<Secret>,
     pub alertmanager_token: Option<Secret>,
+    pub prometheus_token: Option<Secret>,
+    /// By the name of their `http_targets`.
+    pub target_tokens: std::collections::BTreeMap<String, Secret>,
 }
 
 impl Secrets {
@@ -71,6 +80,8 @@ impl Secrets {
             slack_webhook_url: read(SLACK_WEBHOOK)?,
             heartbeat_url: read(HEARTBEAT)?,
             alertmanager_token: read(ALERTMANAGER)?,
+            prometheus_token: read(PROMETHEUS)?,
+            target_tokens: target_tokens(config)?,
         })
     }
 }
@@ -82,6 +93,7 @@ impl Source {
             "slack.token_file" => config.slack.token_file.as_deref(),
             "slack.webhook_url_file" => config.slack.webhook_url_file.as_deref(),
             "heartbeat.url_file" => config.heartbeat.url_file.as_deref(),
+            "prometheus.token_file" => config.prometheus.token_file.as_deref(),
             _ => config.alertmanager.token_file.as_deref(),
         }
     }
@@ -104,13 +116,26 @@ fn read(source: Source, file: Option<&Path>, env: &dyn Fn(&str) -> Option<String
             return Ok(Some(Secret::new(value)));
         }
     }
-    let Some(file) = file else { return Ok(None) };
+    file.map(|file| from_file(what, key, file)).transpose()
+}
+
+fn from_file(what: &str, key: &str, file: &Path) -> Result<Secret, String> {
     let text = std::fs::read_to_string(file)
         .map_err(|error| format!("{what} cannot be read from {} ({key}): {error}", file.display()))?;
     match text.trim() {
         "" => Err(format!("{} ({key}) is empty; it should hold {what}", file.display())),
-        value => Ok(Some(Secret::new(value))),
+        value => Ok(Secret::new(value)),
     }
+}
+
+fn target_tokens(config: &Config) -> Result<std::collections::BTreeMap<String, Secret>, String> {
+    let with_file = config.http_targets.iter().filter_map(|(name, target)| Some((name, target.token_file.as_deref()?)));
+    with_file
+        .map(|(name, file)| {
+            let secret = from_file("the token of a target", &format!("http_targets.{name}.token_file"), file)?;
+            Ok((name.clone(), secret))
+        })
+        .collect()
 }
 
 #[cfg(test)]

@@ -192,7 +192,8 @@ fn node_events(what: &str, was: Option<SeenNode>, is: &SeenNode, now: Timestamp)
         (true, false) => events.push(told("node_down")),
         _ => {}
     }
-    let others = |node: &SeenNode| (node.availability.clone(), node.role.clone(), node.labels.clone(), node.address.clone());
+    let others =
+        |node: &SeenNode| (node.availability.clone(), node.role.clone(), node.labels.clone(), node.address.clone());
     if others(&was) != others(is) {
         events.push(told("node_updated"));
     }

@@ -189,9 +189,14 @@ fn still_there(rule: Option<&Rule>) -> Result<&Rule, (&'static str, Reason)> {
     rule.ok_or_else(|| ("grant", Reason::new("grant", "its rule is no longer there: a deleted rule allows nothing")))
 }
 
-/// The grant alone, for effects that are not on services (`reload`).
-pub fn before_reload(rule: Option<&Rule>, labels: &Labels, target: &str) -> Result<(), (&'static str, Reason)> {
-    granted(still_there(rule)?, labels, "reload", target)
+/// The grant alone, for effects that are not on services.
+pub fn before_call(
+    rule: Option<&Rule>,
+    labels: &Labels,
+    primitive: &str,
+    target: &str,
+) -> Result<(), (&'static str, Reason)> {
+    granted(still_there(rule)?, labels, primitive, target)
 }
 
 fn granted(rule: &Rule, labels: &Labels, primitive: &str, target: &str) -> Result<(), (&'static str, Reason)> {

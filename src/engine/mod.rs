@@ -7,6 +7,8 @@ pub mod level;
 pub mod lifecycle;
 pub mod settle;
 
+pub mod machines;
+pub mod query;
 pub mod route;
 #[cfg(test)]
 pub(crate) mod testing;

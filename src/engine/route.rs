@@ -53,10 +53,7 @@ pub fn route_event(catalog: &Catalog, event: &Event) -> Vec<Match> {
 
 fn key(rule: &Rule, labels: &Labels, fingerprint: Fingerprint) -> Result<String, Reason> {
     let missing = |label: &str, who: &str| {
-        Reason::new(
-            "label_missing",
-            format!("it has no label {label:?}, which {who} of the rule {} needs", rule.name),
-        )
+        Reason::new("label_missing", format!("it has no label {label:?}, which {who} of the rule {} needs", rule.name))
     };
     let key = rule.key(labels).map_err(|label| missing(&label, "`by`"))?;
     // A grant that names nothing would deny every step: people hear of it before anything starts.

@@ -1,7 +1,7 @@
 //! A step in doubt: its intent is recorded, its outcome is not known. What the target looks like now tells (DESIGN §6).
 
 use super::intent::fields_hold;
-use crate::model::cluster::{Service, ServiceChange, ServiceIntent, UpdateState};
+use crate::model::cluster::{Node, NodeChange, NodeIntent, Service, ServiceChange, ServiceIntent, UpdateState};
 use crate::model::node_group::{GroupChange, GroupIntent, InstanceState, NodeGroup};
 use crate::model::step::StepError;
 use crate::ports::STEP_LABEL;
@@ -64,6 +64,31 @@ pub fn settle(intent: &ServiceIntent, step: &str, service: &Service) -> Settled 
                 neither("its spec", &"what it was", &"what was asked", &"something else")
             }
         }
+    }
+}
+
+/// As [`settle`], for a change of a node: what it looks like is all there is to go by. `None`: it is gone.
+pub fn settle_node(intent: &NodeIntent, node: Option<&Node>) -> Settled {
+    let (from, to, now) = match (&intent.change, node) {
+        (NodeChange::Remove, None) => return Settled::Applied,
+        (NodeChange::Remove, Some(_)) => return Settled::NotApplied,
+        (_, None) => {
+            let text = format!("node {} has left the Swarm meanwhile", intent.node);
+            return Settled::Changed(StepError::new("not_found", text));
+        }
+        (NodeChange::Availability { from, to }, Some(node)) => (from, to, &node.availability),
+        (NodeChange::Role { from, to }, Some(node)) => (from, to, &node.role),
+    };
+    if now == to {
+        Settled::Applied
+    } else if now == from {
+        Settled::NotApplied
+    } else {
+        let text = format!(
+            "another hand changed node {} meanwhile: it was to go from {from} to {to}, now it is {now}",
+            intent.node
+        );
+        Settled::Changed(StepError::new("changed", text))
     }
 }
 

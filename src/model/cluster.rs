@@ -142,7 +142,9 @@ impl fmt::Display for NodeIntent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let NodeIntent { node, version, change, .. } = self;
         match change {
-            NodeChange::Availability { from, to } => write!(f, "node {node}: availability {from} → {to} at version {version}"),
+            NodeChange::Availability { from, to } => {
+                write!(f, "node {node}: availability {from} → {to} at version {version}")
+            }
             NodeChange::Role { from, to } => write!(f, "node {node}: role {from} → {to} at version {version}"),
             NodeChange::Remove => write!(f, "node {node}: remove from the Swarm"),
         }

@@ -86,10 +86,12 @@ mod tests {
         // On 29 March 2026 two o'clock is followed by three in Berlin.
         let schedule = Schedule::parse("30 2 * * * Europe/Berlin").expect("valid");
         let start: Timestamp = "2026-03-28T12:00:00Z".parse().expect("a time");
-        let spring: Vec<Timestamp> = std::iter::successors(Some(start), |at| schedule.after(*at)).skip(1).take(2).collect();
+        let spring: Vec<Timestamp> =
+            std::iter::successors(Some(start), |at| schedule.after(*at)).skip(1).take(2).collect();
         assert!(spring[1].duration_since(spring[0]) >= jiff::SignedDuration::from_hours(20), "{spring:?}");
         let start: Timestamp = "2026-10-24T12:00:00Z".parse().expect("a time");
-        let autumn: Vec<Timestamp> = std::iter::successors(Some(start), |at| schedule.after(*at)).skip(1).take(2).collect();
+        let autumn: Vec<Timestamp> =
+            std::iter::successors(Some(start), |at| schedule.after(*at)).skip(1).take(2).collect();
         assert!(autumn[1].duration_since(autumn[0]) >= jiff::SignedDuration::from_hours(20), "{autumn:?}");
     }
 

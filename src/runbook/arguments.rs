@@ -4,6 +4,7 @@ use super::primitives::{ParamKind, Primitive};
 use super::value::{kind_of, to_json};
 use crate::model::diagnostic::nearest;
 use crate::model::duration::Duration;
+use crate::model::matcher::{Matcher, Op};
 use crate::model::step::StepError;
 use rhai::{Dynamic, FnPtr};
 use serde_json::{Map, Value};
@@ -16,6 +17,7 @@ pub struct Arguments {
 }
 
 const UPDATE_FIELDS: [&str; 5] = ["image", "env", "labels", "limits", "force"];
+const JOB_FIELDS: [&str; 3] = ["args", "env", "timeout"];
 const LIMIT_FIELDS: [&str; 2] = ["nano_cpus", "memory_bytes"];
 
 /// Checks the arguments of a call. The error is thrown to the script at once and is no step: it depends on the script alone.
@@ -86,6 +88,19 @@ fn value(primitive: &Primitive, name: &str, kind: ParamKind, arg: &Dynamic) -> R
             Ok(Value::Object(labels))
         }
         ParamKind::Fields => fields(primitive, arg),
+        ParamKind::Matchers => matchers(primitive, name, arg),
+        ParamKind::SomeMatchers => match matchers(primitive, name, arg)? {
+            Value::Array(none) if none.is_empty() => {
+                let message = format!("{} without a matcher would mean every alert: name at least one", primitive.name);
+                Err(StepError::new("empty", message))
+            }
+            some => Ok(some),
+        },
+        ParamKind::JobFields => job_fields(primitive, name, arg),
+        ParamKind::Values => object(primitive, name, arg).map(Value::Object),
+        ParamKind::Json => {
+            to_json(arg).map_err(|what| invalid(format!("{}: {name} holds {what}", primitive.signature)))
+        }
         ParamKind::Closure => unreachable!("a closure has no value"),
     }
 }
@@ -122,6 +137,61 @@ fn labels(primitive: &Primitive, name: &str, arg: &Dynamic) -> Result<Map<String
         }
     }
     Ok(labels)
+}
+
+/// Matchers in Alertmanager's syntax, sorted, each once. A map of labels means equality.
+fn matchers(primitive: &Primitive, name: &str, arg: &Dynamic) -> Result<Value, StepError> {
+    let mut all: Vec<String> = if arg.is_map() {
+        let mut all = Vec::new();
+        for (label, value) in labels(primitive, name, arg)? {
+            let value = value.as_str().unwrap_or_default();
+            let matcher = Matcher::new(&label, Op::Equal, value).expect("equality has no expression to go wrong");
+            all.push(matcher.to_string());
+        }
+        all
+    } else {
+        let Ok(Value::Array(items)) = to_json(arg) else {
+            let expected = "a map of labels or an array of matchers, as in [\"severity=~\\\"page|critical\\\"\"]";
+            return Err(wrong(primitive, name, expected, arg));
+        };
+        let mut all = Vec::new();
+        for item in items {
+            let read = item.as_str().ok_or_else(|| "it is no text".to_string());
+            let read = read.and_then(|text| Matcher::parse(text).map_err(|error| error.message));
+            let matcher = read.map_err(|why| invalid(format!("{}: the matcher {item}: {why}", primitive.name)))?;
+            all.push(matcher.to_string());
+        }
+        all
+    };
+    all.sort();
+    all.dedup();
+    Ok(all.into())
+}
+
+/// The fields of `job`, with its time limit.
+fn job_fields(primitive: &Primitive, name: &str, arg: &Dynamic) -> Result<Value, StepError> {
+    let mut fields = object(primitive, name, arg)?;
+    for (name, value) in &fields {
+        match name.as_str() {
+            "args" => {
+                if !value.as_array().is_some_and(|args| args.iter().all(Value::is_string)) {
+                    return Err(invalid(format!("job: args must be an array of strings, found {value}")));
+                }
+            }
+            "env" => {
+                if !value.as_object().is_some_and(|env| env.values().all(Value::is_string)) {
+                    return Err(invalid("job: env must be a map of strings".to_string()));
+                }
+            }
+            "timeout" => {}
+            unknown => return Err(unknown_key("job", unknown, &JOB_FIELDS)),
+        }
+    }
+    let timeout = fields.get("timeout").cloned().unwrap_or_else(|| "5m".into());
+    let timeout = timeout.as_str().ok_or_else(|| "it is no text".to_string()).and_then(Duration::parse);
+    let timeout = timeout.map_err(|why| invalid(format!("job: timeout: {why}")))?;
+    fields.insert("timeout".to_string(), timeout.to_string().into());
+    Ok(Value::Object(fields))
 }
 
 /// The fields of `update`: every one known, each of its type, and at least one that changes something.
@@ -213,6 +283,17 @@ mod tests {
             ("wait_healthy", json!(["web"]), json!(["web", "5m"])),
             ("wait_healthy", json!(["web", "120s"]), json!(["web", "2m"])),
             ("now", json!([]), json!([])),
+            ("alerts", json!([]), json!([[]])),
+            ("alerts", json!([{"b": "2", "a": "1"}]), json!([["a=\"1\"", "b=\"2\""]])),
+            ("alerts", json!([["b =~ \"1|2\"", "a=1", "a = \"1\""]]), json!([["a=\"1\"", "b=~\"1|2\""]])),
+            ("job", json!(["tools:1"]), json!(["tools:1", {"timeout": "5m"}])),
+            (
+                "job",
+                json!(["tools:1", {"args": ["-v"], "timeout": "90s"}]),
+                json!(["tools:1", {"args": ["-v"], "timeout": "1m30s"}]),
+            ),
+            ("remove_node", json!(["node4"]), json!(["node4", null])),
+            ("remove_node", json!(["workers", "node4"]), json!(["workers", "node4"])),
             ("notify", json!([""]), json!([""])),
             (
                 "update",
@@ -247,6 +328,12 @@ mod tests {
             ("sleep", json!(["soon"]), "invalid", "\"soon\" is no duration"),
             ("wait_until", json!(["5m", true]), "invalid", "closure must be a closure"),
             ("services", json!([{"a": 1}]), "invalid", "the value of label \"a\" must be a string, found 1"),
+            ("silence", json!([{}, "5m", "x"]), "empty", "would mean every alert"),
+            ("silence", json!([["a=~("], "5m", "x"]), "invalid", "the matcher"),
+            ("alerts", json!([7]), "invalid", "a map of labels or an array of matchers"),
+            ("job", json!(["x", {"arg": []}]), "invalid", "did you mean \"args\"?"),
+            ("job", json!(["x", {"args": "ls"}]), "invalid", "args must be an array of strings"),
+            ("job", json!(["x", {"timeout": "soon"}]), "invalid", "timeout"),
             ("reschedule", json!([{}]), "empty", "would mean every service"),
             ("update", json!(["web", {"imgae": "x"}]), "invalid", "did you mean \"image\"?"),
             ("update", json!(["web", {"limits": {"cpus": 1}}]), "invalid", "limits: no field \"cpus\""),

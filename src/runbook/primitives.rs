@@ -131,7 +131,10 @@ pub static PRIMITIVES: &[Primitive] = &[
               between quotes.",
         returns: "an array of maps: `labels value`; empty when nothing matches",
         example: "let slow = promql(\"p99:latency{service=\\\"$service\\\"} > 0.5\", #{service: \"web\"});\nif slow.len() > 0 { log(`${slow[0].value}`); }",
-        params: &[needed("expr", ParamKind::Text), Param { name: "values", kind: ParamKind::Values, default: Some("{}") }],
+        params: &[
+            needed("expr", ParamKind::Text),
+            Param { name: "values", kind: ParamKind::Values, default: Some("{}") },
+        ],
     },
     Primitive {
         name: "alerts",

@@ -33,7 +33,10 @@ pub const CODES: [(&str, &str); 15] = [
     ("runbook_syntax", "the file is no valid Rhai"),
     ("runbook_too_large", "the file, or something in it, is larger than the sandbox allows"),
     ("runbook_import", "an import of something else than a module in runbooks/lib/, or of modules in a circle"),
-    ("runbook_no_handler", "the runbook has no handler: on_firing(alert, params), on_resolved(alert, params) or on_event(event, params)"),
+    (
+        "runbook_no_handler",
+        "the runbook has no handler: on_firing(alert, params), on_resolved(alert, params) or on_event(event, params)",
+    ),
     ("runbook_handler_arguments", "a handler or defaults() with the wrong number of arguments"),
     ("runbook_handler_unsupported", "a handler that this build does not call: it would silently do nothing"),
     ("runbook_defaults", "defaults() failed, or returned something else than a map of plain values"),

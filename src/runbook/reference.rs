@@ -80,7 +80,7 @@ A label that is missing is an error, not `()`: `alert.labels.service` ends the r
 A runbook is functions, constants and imports of `runbooks/lib/`. A function reads a constant of its file as `global::NAME`.
 "#;
 
-const CLASSES: [(EffectClass, &str, &str); 6] = [
+const CLASSES: [(EffectClass, &str, &str); 8] = [
     (EffectClass::Read, "looks; the only class that a `wait_until` closure may call", "is read again"),
     (
         EffectClass::Absolute,
@@ -92,6 +92,16 @@ const CLASSES: [(EffectClass, &str, &str); 6] = [
         "reloads a target; needs a grant in the rule's `allow`",
         "is repeated: a reload is idempotent",
     ),
+    (
+        EffectClass::Keyed,
+        "asks for something under a key of its step; needs a grant in the rule's `allow`",
+        "is asked for by its key: what is there is not made again",
+    ),
+    (
+        EffectClass::Unsafe,
+        "does what cannot be looked at; needs a grant in the rule's `allow`",
+        "is not repeated: the run hands over to people",
+    ),
     (EffectClass::Notify, "tells people", "is sent again, marked as such"),
     (EffectClass::Wait, "waits, holding nothing", "goes on to its original deadline"),
     (EffectClass::None, "is no step", "cannot be"),
@@ -101,6 +111,8 @@ fn class_name(class: EffectClass) -> &'static str {
     match class {
         EffectClass::Read => "read",
         EffectClass::Absolute => "absolute",
+        EffectClass::Keyed => "keyed",
+        EffectClass::Unsafe => "unsafe",
         EffectClass::Reload => "reload",
         EffectClass::Notify => "notify",
         EffectClass::Wait => "wait",

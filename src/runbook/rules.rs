@@ -171,8 +171,12 @@ impl Reader<'_> {
         rule.retry_after = retry_after.unwrap_or(rule.retry_after);
         match fields.get("verify") {
             Some(verify) if rule.on.is_some() => {
-                self.error("rule_value", verify.place, "an event has nothing that could resolve: `verify` is for alerts").help =
-                    Some("wait for what must become true within the runbook, as with wait_healthy".to_string());
+                self.error(
+                    "rule_value",
+                    verify.place,
+                    "an event has nothing that could resolve: `verify` is for alerts",
+                )
+                .help = Some("wait for what must become true within the runbook, as with wait_healthy".to_string());
             }
             Some(verify) => self.verify(verify, &mut rule),
             None => {}
@@ -202,11 +206,7 @@ impl Reader<'_> {
         let Some(node) = fields.get("mode") else { return };
         let Some(text) = self.text(node, "`mode`") else { return };
         if LATER.contains(&text.as_str()) {
-            self.refuse(
-                node.place,
-                &format!("`mode: {text}`"),
-                "the only value so far is `mode: auto`, the default",
-            );
+            self.refuse(node.place, &format!("`mode: {text}`"), "the only value so far is `mode: auto`, the default");
         } else if text != "auto" {
             let help = match nearest(&text, LATER.into_iter().chain(["auto"])) {
                 Some(near) => format!("did you mean `{near}`?"),
@@ -280,8 +280,8 @@ impl Reader<'_> {
         let Some(list) = self.list(node, "`match`") else { return Vec::new() };
         if list.is_empty() {
             let what = if on.is_some() { "event" } else { "alert" };
-            self.error("rule_match_empty", node.place, format!("a rule without matchers would take every {what}")).help =
-                Some(empty.to_string());
+            self.error("rule_match_empty", node.place, format!("a rule without matchers would take every {what}"))
+                .help = Some(empty.to_string());
         }
         list.iter().filter_map(|node| self.matcher(node)).collect()
     }
@@ -608,12 +608,14 @@ impl Reader<'_> {
 /// Rules that no alert can reach, because an earlier one without `continue` asks for the same or for less, in the same words.
 /// Each with the one that is in its way; both as positions.
 pub fn unreachable(rules: &[&Rule]) -> Vec<(usize, usize)> {
-    let words: Vec<BTreeSet<String>> =
-        rules.iter().map(|rule| {
+    let words: Vec<BTreeSet<String>> = rules
+        .iter()
+        .map(|rule| {
             // What it listens to says as much as a matcher.
             let on = rule.on.map(|on| format!("on {on}"));
             rule.matchers.iter().map(ToString::to_string).chain(on).collect()
-        }).collect();
+        })
+        .collect();
     let mut uses: BTreeMap<&str, usize> = BTreeMap::new();
     for word in words.iter().flatten() {
         *uses.entry(word).or_default() += 1;

@@ -12,14 +12,20 @@ use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use runbookd::adapters::cluster::sim::{SimCluster, World};
 use runbookd::adapters::journal::memory::MemoryJournal;
+use runbookd::adapters::posts::SimPosts;
 use runbookd::app::metrics::Metrics;
 use runbookd::app::{App, Parts};
 use runbookd::clock::Clock;
 use runbookd::config::Config;
-use runbookd::model::cluster::{Convergence, Node, Service, ServiceIntent, Task};
+use runbookd::model::cluster::{Convergence, JobIntent, JobState, Node, NodeIntent, Service, ServiceIntent, Task};
 use runbookd::model::message::{Message, ThreadRef};
+use runbookd::model::node_group::{GroupIntent, NodeGroup};
+use runbookd::model::silence::SilenceIntent;
 use runbookd::model::{alert, label::Labels, payload};
-use runbookd::ports::{Alerts, Cluster, DeliverError, Humans, Journal, KnownAlert, NewIntake, PortError, Reload};
+use runbookd::ports::{
+    Alerts, Cluster, DeliverError, Humans, Journal, KnownAlert, NewIntake, NodeGroups, PortError, PostAnswer, Posts,
+    Queries, Reload, Sample,
+};
 use runbookd::runbook::catalog::Catalog;
 use runbookd::runbook::evaluate::Evaluator;
 use std::future::{Future, pending};
@@ -34,6 +40,10 @@ pub struct Stage {
     pub people: Arc<Mutex<Vec<(jiff::Timestamp, Message)>>>,
     pub alertmanager: Arc<Mutex<Result<Vec<KnownAlert>, PortError>>>,
     pub reloads: Arc<Mutex<Vec<String>>>,
+    pub silences: Arc<Mutex<Vec<SilenceIntent>>>,
+    pub posts: Arc<SimPosts>,
+    /// What Prometheus answers to each expression; to any other it answers nothing.
+    pub prometheus: std::collections::BTreeMap<String, f64>,
     pub files: tempfile::TempDir,
     pub config: Arc<Config>,
     pub with_api: bool,
@@ -62,6 +72,9 @@ impl Stage {
             people: Arc::default(),
             alertmanager: Arc::new(Mutex::new(Ok(Vec::new()))),
             reloads,
+            silences: Arc::default(),
+            posts: Arc::new(SimPosts::new(["ticketing"])),
+            prometheus: scenario.prometheus.clone(),
             files,
             config: Arc::new(config),
             with_api: scenario.alertmanager_api,
@@ -106,13 +119,19 @@ impl Stage {
             people: self.people.clone(),
             alertmanager: self.alertmanager.clone(),
             reloads: self.reloads.clone(),
+            silences: self.silences.clone(),
+            posts: self.posts.clone(),
+            prometheus: self.prometheus.clone(),
         });
         let parts = Parts {
             config: self.config.clone(),
             clock: self.clock,
             journal: journal.clone(),
             cluster: outside.clone(),
+            groups: outside.clone(),
             reload: outside.clone(),
+            posts: outside.clone(),
+            queries: Some(outside.clone()),
             alerts: self.with_api.then(|| outside.clone() as Arc<dyn Alerts>),
             humans: outside.clone(),
             fallback: outside,
@@ -163,6 +182,9 @@ struct Outside {
     people: Arc<Mutex<Vec<(jiff::Timestamp, Message)>>>,
     alertmanager: Arc<Mutex<Result<Vec<KnownAlert>, PortError>>>,
     reloads: Arc<Mutex<Vec<String>>>,
+    silences: Arc<Mutex<Vec<SilenceIntent>>>,
+    posts: Arc<SimPosts>,
+    prometheus: std::collections::BTreeMap<String, f64>,
 }
 
 impl Outside {
@@ -194,8 +216,54 @@ impl Cluster for Outside {
     async fn convergence(&self, service: &str) -> Result<Convergence, PortError> {
         self.living(self.cluster.convergence(service)).await
     }
+    async fn apply_node(&self, intent: &NodeIntent) -> Result<(), PortError> {
+        self.living(self.cluster.apply_node(intent)).await
+    }
+    async fn start_job(&self, job: &JobIntent, step: &str) -> Result<(), PortError> {
+        self.living(self.cluster.start_job(job, step)).await
+    }
+    async fn job(&self, name: &str) -> Result<JobState, PortError> {
+        self.living(self.cluster.job(name)).await
+    }
+    async fn remove_job(&self, name: &str) -> Result<(), PortError> {
+        self.living(self.cluster.remove_job(name)).await
+    }
+    async fn listen(&self, changed: &tokio::sync::Notify) -> Result<(), PortError> {
+        self.living(self.cluster.listen(changed)).await
+    }
     async fn ping(&self) -> Result<(), PortError> {
         self.living(self.cluster.ping()).await
+    }
+}
+
+#[async_trait]
+impl NodeGroups for Outside {
+    fn names(&self) -> Vec<String> {
+        self.cluster.names()
+    }
+    async fn group(&self, name: &str) -> Result<NodeGroup, PortError> {
+        self.living(self.cluster.group(name)).await
+    }
+    async fn apply(&self, intent: &GroupIntent) -> Result<(), PortError> {
+        self.living(NodeGroups::apply(&*self.cluster, intent)).await
+    }
+}
+
+#[async_trait]
+impl Queries for Outside {
+    async fn query(&self, expr: &str) -> Result<Vec<Sample>, PortError> {
+        let value = self.living(async { self.prometheus.get(expr).copied() }).await;
+        Ok(value.into_iter().map(|value| Sample { labels: Labels::default(), value }).collect())
+    }
+}
+
+#[async_trait]
+impl Posts for Outside {
+    async fn post(&self, target: &str, body: &serde_json::Value) -> Result<PostAnswer, PortError> {
+        self.living(self.posts.post(target, body)).await
+    }
+    fn targets(&self) -> Vec<String> {
+        self.posts.targets()
     }
 }
 
@@ -214,6 +282,14 @@ impl Reload for Outside {
 impl Alerts for Outside {
     async fn alerts(&self) -> Result<Vec<KnownAlert>, PortError> {
         self.living(async { self.alertmanager.lock().expect("unpoisoned").clone() }).await
+    }
+    async fn silence(&self, intent: &SilenceIntent) -> Result<(), PortError> {
+        self.living(async { self.silences.lock().expect("unpoisoned").push(intent.clone()) }).await;
+        Ok(())
+    }
+    async fn silenced(&self, key: &str) -> Result<bool, PortError> {
+        self.living(async { Ok(self.silences.lock().expect("unpoisoned").iter().any(|silence| silence.key == key)) })
+            .await
     }
 }
 

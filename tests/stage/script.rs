@@ -26,6 +26,9 @@ pub struct Scenario {
     /// Alertmanager's API can be asked: it tells what the script fired and did not resolve.
     #[serde(default)]
     pub alertmanager_api: bool,
+    /// What Prometheus answers to an expression, as a number alone; without one it answers nothing.
+    #[serde(default)]
+    pub prometheus: BTreeMap<String, f64>,
     /// States that incidents may end in when the process is killed on the way, besides those of the undisturbed course.
     #[serde(default)]
     pub killed_may_end: Vec<String>,

@@ -1,119 +1,83 @@
-//! Alertmanager's API: what really fires now, for reconciliation.
+//! Alertmanager's API: what really fires now, and silences.
 
-use crate::adapters::innermost;
+use super::api::{Api, Token};
 use crate::model::alert::{Alert, Fingerprint, Status};
 use crate::model::label::Labels;
+use crate::model::matcher::{Matcher, Op};
+use crate::model::silence::SilenceIntent;
 use crate::model::text::visible;
-use crate::ports::{Alerts, ErrorKind, ErrorReason, KnownAlert, PortError};
+use crate::ports::{Alerts, ErrorReason, KnownAlert, PortError};
 use async_trait::async_trait;
 use jiff::Timestamp;
-use reqwest::{StatusCode, Url};
 use serde::Deserialize;
+use serde_json::{Value, json};
 use std::time::Duration;
 
-/// The whole answer must be there within this time.
-pub const TIMEOUT: Duration = Duration::from_secs(20);
 /// About 100,000 alerts.
 const MAX_ANSWER_BYTES: usize = 128 << 20;
 
 /// The API of one Alertmanager.
-pub struct Alertmanager {
-    client: reqwest::Client,
-    url: Url,
-    token: Option<Token>,
-    timeout: Duration,
-}
-
-/// A bearer token that does not print.
-#[derive(Clone)]
-pub struct Token(String);
-
-impl Token {
-    pub fn new(token: &str) -> Self {
-        Token(token.trim().to_string())
-    }
-}
-
-impl std::fmt::Debug for Token {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Token(redacted)")
-    }
-}
+pub struct Alertmanager(Api);
 
 impl Alertmanager {
     /// `base` is what `alertmanager.url` says, `http://alertmanager:9093`, a path prefix included. The error says how to mend it.
     pub fn new(client: reqwest::Client, base: &str, token: Option<Token>) -> Result<Self, String> {
-        let wrong = |why: &dyn std::fmt::Display| {
-            format!("alertmanager.url: {why}; expected for example http://alertmanager:9093")
-        };
-        let mut url = Url::parse(base).map_err(|error| wrong(&error))?;
-        if !matches!(url.scheme(), "http" | "https") {
-            return Err(wrong(&format!("{:?} is neither http nor https", url.scheme())));
-        }
-        url.path_segments_mut().map_err(|()| wrong(&"it has no host"))?.pop_if_empty().extend(["api", "v2", "alerts"]);
-        url.set_query(Some("active=true&silenced=true&inhibited=true"));
-        Ok(Alertmanager { client, url, token, timeout: TIMEOUT })
+        Api::new(client, "Alertmanager", "alertmanager", base, token).map(Alertmanager)
     }
 
-    /// Another time limit than [`TIMEOUT`].
+    /// Another time limit than that of all APIs.
     pub fn timeout(self, timeout: Duration) -> Self {
-        Alertmanager { timeout, ..self }
+        Alertmanager(self.0.timeout(timeout))
     }
-
-    async fn fetch(&self) -> Result<Vec<u8>, PortError> {
-        let mut request = self.client.get(self.url.clone()).timeout(self.timeout);
-        if let Some(token) = &self.token {
-            request = request.bearer_auth(&token.0);
-        }
-        let mut answer = request.send().await.map_err(|error| self.unreachable(&error))?;
-        if answer.status() != StatusCode::OK {
-            return Err(refusal(answer.status()));
-        }
-        let mut body = Vec::new();
-        while let Some(chunk) = answer.chunk().await.map_err(|error| self.unreachable(&error))? {
-            if body.len() + chunk.len() > MAX_ANSWER_BYTES {
-                let message = format!("Alertmanager's API sent more than {} MiB of alerts", MAX_ANSWER_BYTES >> 20);
-                return Err(PortError::permanent(ErrorReason::Invalid, message));
-            }
-            body.extend_from_slice(&chunk);
-        }
-        Ok(body)
-    }
-
-    /// A read that failed had no effect: it never is "unknown".
-    fn unreachable(&self, error: &reqwest::Error) -> PortError {
-        let host = self.url.host_str().unwrap_or("?");
-        if error.is_timeout() {
-            let message = format!("Alertmanager's API at {host} did not answer within {:?}", self.timeout);
-            return PortError::transient(ErrorReason::Timeout, message);
-        }
-        let cause = innermost(error);
-        PortError::transient(
-            ErrorReason::Unreachable,
-            format!("Alertmanager's API at {host} cannot be reached: {cause}"),
-        )
-    }
-}
-
-fn refusal(status: StatusCode) -> PortError {
-    let (kind, reason, hint) = match status.as_u16() {
-        401 | 403 => (ErrorKind::Permanent, ErrorReason::Unauthorized, "; see alertmanager.token_file"),
-        404 | 410 => {
-            (ErrorKind::Permanent, ErrorReason::NotFound, "; is alertmanager.url right, its path prefix included?")
-        }
-        429 => (ErrorKind::Transient, ErrorReason::Throttled, ""),
-        500.. => (ErrorKind::Transient, ErrorReason::Unreachable, ""),
-        _ => (ErrorKind::Permanent, ErrorReason::Refused, ""),
-    };
-    PortError::new(kind, reason, format!("Alertmanager's API answered {status}{hint}"))
 }
 
 #[async_trait]
 impl Alerts for Alertmanager {
     /// All alerts that fire, silenced and inhibited ones included; Alertmanager leaves out what has resolved.
     async fn alerts(&self) -> Result<Vec<KnownAlert>, PortError> {
-        decode(&self.fetch().await?)
+        let query = [("active", "true"), ("silenced", "true"), ("inhibited", "true")];
+        decode(&self.0.get("api/v2/alerts", &query, MAX_ANSWER_BYTES).await?)
     }
+
+    async fn silence(&self, intent: &SilenceIntent) -> Result<(), PortError> {
+        let matchers: Vec<Value> = intent.parsed().iter().map(api_matcher).collect();
+        let body = json!({
+            "matchers": matchers,
+            "startsAt": intent.starts_at,
+            "endsAt": intent.ends_at(),
+            "createdBy": "runbookd",
+            "comment": intent.full_comment(),
+        });
+        self.0.post("api/v2/silences", &body).await
+    }
+
+    async fn silenced(&self, key: &str) -> Result<bool, PortError> {
+        let body = self.0.get("api/v2/silences", &[], MAX_ANSWER_BYTES).await?;
+        let silences: Vec<ApiSilence> = serde_json::from_slice(&body).map_err(|error| unreadable(&error))?;
+        let mark = format!("[runbookd {key}]");
+        Ok(silences.iter().any(|silence| silence.comment.ends_with(&mark)))
+    }
+}
+
+#[derive(Deserialize)]
+struct ApiSilence {
+    #[serde(default)]
+    comment: String,
+}
+
+fn api_matcher(matcher: &Matcher) -> Value {
+    let (is_regex, is_equal) = match matcher.op {
+        Op::Equal => (false, true),
+        Op::NotEqual => (false, false),
+        Op::Matches => (true, true),
+        Op::NotMatches => (true, false),
+    };
+    json!({ "name": matcher.name, "value": matcher.value, "isRegex": is_regex, "isEqual": is_equal })
+}
+
+fn unreadable(error: &serde_json::Error) -> PortError {
+    let message = format!("Alertmanager's API sent what cannot be read: {}", visible(&error.to_string(), 300));
+    PortError::transient(ErrorReason::Invalid, message)
 }
 
 /// An alert as the API writes it; unknown fields are accepted.
@@ -146,10 +110,7 @@ struct ApiReceiver {
 
 /// Reads a whole answer. One unreadable alert fails it all: to leave it out would mean that it has resolved.
 fn decode(body: &[u8]) -> Result<Vec<KnownAlert>, PortError> {
-    let alerts: Vec<ApiAlert> = serde_json::from_slice(body).map_err(|error| {
-        let message = format!("Alertmanager's API sent what cannot be read: {}", visible(&error.to_string(), 300));
-        PortError::transient(ErrorReason::Invalid, message)
-    })?;
+    let alerts: Vec<ApiAlert> = serde_json::from_slice(body).map_err(|error| unreadable(&error))?;
     Ok(alerts.into_iter().map(known).collect())
 }
 

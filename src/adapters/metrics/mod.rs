@@ -1,1 +1,3 @@
 pub mod alertmanager;
+pub mod api;
+pub mod prometheus;

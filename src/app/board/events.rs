@@ -54,14 +54,7 @@ impl Board {
         }
     }
 
-    fn open_event(
-        &mut self,
-        rule: &Arc<Rule>,
-        key: &str,
-        told: Result<(), Reason>,
-        event: Event,
-        now: Timestamp,
-    ) {
+    fn open_event(&mut self, rule: &Arc<Rule>, key: &str, told: Result<(), Reason>, event: Event, now: Timestamp) {
         let known = self.by_key.get(&(rule.name.as_str().into(), key.into())).copied();
         let state = known.and_then(|id| Some((id, self.incidents.get(&id)?.state)));
         let newer = || Reason::new("newer_event", "a newer event takes the place of the one before it");

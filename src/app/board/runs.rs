@@ -36,7 +36,7 @@ impl Board {
         let mut targets: Vec<String> = rule
             .allow
             .iter()
-            .filter_map(|grant| Some(lock_name(&grant.primitive, &grant.target.literal(&incident.labels)?)))
+            .filter_map(|grant| lock_name(&grant.primitive, &grant.target.literal(&incident.labels)?))
             .collect();
         targets.sort();
         targets.dedup();
@@ -83,7 +83,8 @@ impl Board {
         let program = rule.runbook.as_ref().and_then(|name| self.catalog.programs.get(name));
         let can = program.is_some_and(|program| program.handlers.contains(&Handler::OnResolved));
         // An event is over when its run is: nothing of it can resolve.
-        if !can || incident.event.is_some() || !incident.had_effect || incident.gave_back || self.live.contains_key(&id) {
+        if !can || incident.event.is_some() || !incident.had_effect || incident.gave_back || self.live.contains_key(&id)
+        {
             return false;
         }
         let attempt = incident.attempt;
@@ -106,7 +107,10 @@ impl Board {
         let mut params: BTreeMap<String, Value> = program.defaults.clone();
         params.extend(rule.params.clone());
         let set = incident.event.iter().flat_map(|event| &event.params);
-        params.extend(set.filter(|(name, _)| program.defaults.contains_key(*name)).map(|(name, value)| (name.clone(), value.clone())));
+        params.extend(
+            set.filter(|(name, _)| program.defaults.contains_key(*name))
+                .map(|(name, value)| (name.clone(), value.clone())),
+        );
         let input = Input { alert: self.snapshot(incident, handler), params: json!(params) };
         let targets = Self::literal_targets(rule, incident);
         let locked = self.lock_free(id, targets);
@@ -328,10 +332,15 @@ impl Board {
     }
 }
 
-/// The name under which a target is locked.
-pub fn lock_name(primitive: &str, target: &str) -> String {
+/// The name under which a target is locked; `None` where two at once do no harm.
+pub fn lock_name(primitive: &str, target: &str) -> Option<String> {
     match primitive {
-        "reload" => format!("reload target {target}"),
-        _ => format!("service {target}"),
+        "reload" => Some(format!("reload target {target}")),
+        "drain" | "activate" | "promote" | "demote" | "add_node" | "remove_node" => {
+            Some(format!("node or group {target}"))
+        }
+        // Each is its own: a silence by its key, a job by its name, a post by being sent once.
+        "silence" | "job" | "http_post" => None,
+        _ => Some(format!("service {target}")),
     }
 }

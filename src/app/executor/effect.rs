@@ -20,12 +20,15 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 /// Conflicts and doubts under one sequence number, per target.
-const TRIES: u32 = 5;
+pub(super) const TRIES: u32 = 5;
+/// Between two tries under one sequence number: doubled from the first to the last.
+pub(super) const LEAST_WAIT: std::time::Duration = std::time::Duration::from_millis(200);
+pub(super) const MOST_WAIT: std::time::Duration = std::time::Duration::from_secs(15);
 /// How long a process that stops lets an intent that it has staged become durable. A commit takes milliseconds.
 const LAST_COMMIT: std::time::Duration = std::time::Duration::from_secs(2);
 
 /// Why an effect does not happen (now).
-enum Stop {
+pub(super) enum Stop {
     /// The script hears of it.
     Error(StepError),
     /// A guard said no: the run ends.
@@ -85,6 +88,7 @@ impl Executor {
                     Err(stop) => self.stopped(work, step, stop),
                 }
             }
+            Some(intent) if intent.is_effect() => self.carry_out_one(work, step, true).await,
             _ => {
                 let text = format!("step {} is in doubt without an effect that could be", step.seq);
                 Flow::End(RunState::Failed, Some(Reason::new("run_failed", text)))
@@ -108,7 +112,7 @@ impl Executor {
             }
             self.ask_guards(work, &step.primitive, &decided)?;
             let names: Vec<String> =
-                decided.iter().map(|(intent, _)| lock_name(&step.primitive, &intent.service)).collect();
+                decided.iter().filter_map(|(intent, _)| lock_name(&step.primitive, &intent.service)).collect();
             let waited = self.lock(work, names).await?;
             if !waited && self.paused.borrow().is_none() {
                 return Ok(decided);
@@ -119,7 +123,7 @@ impl Executor {
     }
 
     /// Paused? Cut off by a restart, and no longer wanted? Waits while paused.
-    async fn may_begin(&self, work: &mut Work) -> Result<(), Stop> {
+    pub(super) async fn may_begin(&self, work: &mut Work) -> Result<(), Stop> {
         let mut paused = self.paused.clone();
         let mut stopping = self.stopping.subscribe();
         tokio::select! {
@@ -171,7 +175,7 @@ impl Executor {
         }
     }
 
-    fn rule(&self, work: &Work) -> Option<Arc<Rule>> {
+    pub(super) fn rule(&self, work: &Work) -> Option<Arc<Rule>> {
         self.parts.catalog.load().rule(&work.run.rule).cloned()
     }
 
@@ -183,7 +187,7 @@ impl Executor {
         self.verdict(asked)
     }
 
-    fn verdict(&self, asked: Result<(), (&'static str, Reason)>) -> Result<(), Stop> {
+    pub(super) fn verdict(&self, asked: Result<(), (&'static str, Reason)>) -> Result<(), Stop> {
         match asked {
             Ok(()) => {
                 self.parts.metrics.verdict("effect", "allow");
@@ -197,7 +201,7 @@ impl Executor {
     }
 
     /// Locks what the run does not hold yet; waits for it, up to the rule's `hold_at_most`. Returns whether it had to wait.
-    async fn lock(&self, work: &mut Work, mut targets: Vec<String>) -> Result<bool, Stop> {
+    pub(super) async fn lock(&self, work: &mut Work, mut targets: Vec<String>) -> Result<bool, Stop> {
         targets.retain(|target| !work.locked.contains(target));
         if targets.is_empty() {
             return Ok(false);
@@ -229,7 +233,7 @@ impl Executor {
     }
 
     /// Intent before effect: returns when it is durable.
-    async fn record_intent(&self, step: &Step) -> Result<(), Stop> {
+    pub(super) async fn record_intent(&self, step: &Step) -> Result<(), Stop> {
         self.parts.journal.stage(vec![Write::Step(Box::new(step.clone()))]);
         let mut stopping = self.stopping.subscribe();
         // What is staged will be durable: to leave before that would leave a step in doubt behind at every orderly end.
@@ -280,7 +284,7 @@ impl Executor {
         let label = format!("{}:{}", step.run, step.seq);
         let mut doubt = in_doubt;
         let mut tries = 0;
-        let mut wait = std::time::Duration::from_millis(200);
+        let mut wait = LEAST_WAIT;
         loop {
             if doubt {
                 match self.settle_one(work, step, at, &label).await? {
@@ -314,7 +318,7 @@ impl Executor {
                     format!("the change of {} could not be made within runs.time_limit: {error}", intent.service);
                 return Err(Stop::End(RunState::Failed, Some(Reason::new("limit", text))));
             }
-            wait = (wait * 2).min(std::time::Duration::from_secs(15));
+            wait = (wait * 2).min(MOST_WAIT);
         }
     }
 
@@ -336,7 +340,7 @@ impl Executor {
         self.may_begin(work).await?;
         let moved = ServiceIntent { version: found.version, ..intent };
         self.ask_guards(work, &step.primitive, &[(moved.clone(), found)])?;
-        self.lock(work, vec![lock_name(&step.primitive, &moved.service)]).await?;
+        self.lock(work, lock_name(&step.primitive, &moved.service).into_iter().collect()).await?;
         if let Some(Intent::Services(intents)) = &mut step.intent
             && intents[at].version != moved.version
         {
@@ -362,8 +366,8 @@ impl Executor {
 
     async fn may_reload(&self, work: &mut Work, target: &str) -> Result<(), Stop> {
         self.may_begin(work).await?;
-        self.verdict(guard::before_reload(self.rule(work).as_deref(), &labels_of(work), target))?;
-        self.lock(work, vec![lock_name("reload", target)]).await?;
+        self.verdict(guard::before_call(self.rule(work).as_deref(), &labels_of(work), "reload", target))?;
+        self.lock(work, lock_name("reload", target).into_iter().collect()).await?;
         self.may_begin(work).await
     }
 
@@ -384,7 +388,7 @@ impl Executor {
         }
     }
 
-    fn stopped(&self, work: &mut Work, step: Step, stop: Stop) -> Flow {
+    pub(super) fn stopped(&self, work: &mut Work, step: Step, stop: Stop) -> Flow {
         match stop {
             Stop::Error(error) => self.answer(work, step, Outcome::Failed, Err(error)),
             Stop::Denied(error) => self.answer(work, step, Outcome::Denied, Err(error)),
@@ -395,6 +399,6 @@ impl Executor {
 }
 
 /// The labels that templates of the grant are filled with: those common to what fired when the attempt began.
-fn labels_of(work: &Work) -> Labels {
+pub(super) fn labels_of(work: &Work) -> Labels {
     serde_json::from_value(work.run.input.alert["labels"].clone()).unwrap_or_default()
 }

@@ -4,6 +4,7 @@
 mod effect;
 mod programs;
 mod read;
+mod single;
 mod sleepers;
 mod wait;
 
@@ -31,6 +32,8 @@ const RESIDENT_RUNS: usize = 512;
 const RESUMES_AT_MOST: u32 = 3;
 /// A run that the journal cannot be asked for now is asked for again after this.
 const LOAD_AGAIN: Duration = Duration::from_secs(5);
+/// Absolute effects on services: one call may be about several of them.
+const SERVICES: [&str; 5] = ["scale", "update", "restart", "rollback", "reschedule"];
 /// Lines of log kept of a run, and characters of a line.
 const LOG_LINES: usize = 200;
 const LOG_CHARS: usize = 2_000;
@@ -382,7 +385,10 @@ impl Executor {
         };
         match found.class {
             EffectClass::Read => self.read(work, primitive, args).await,
-            EffectClass::Absolute => self.change_services(work, primitive, args).await,
+            EffectClass::Absolute if SERVICES.contains(&primitive) => self.change_services(work, primitive, args).await,
+            EffectClass::Absolute | EffectClass::Keyed | EffectClass::Unsafe => {
+                self.change_one(work, primitive, args).await
+            }
             EffectClass::Reload => self.reload(work, primitive, args).await,
             EffectClass::Notify => self.notify(work, primitive, args).await,
             EffectClass::Wait => self.begin_wait(work, primitive, args).await,
@@ -477,8 +483,8 @@ impl Executor {
 /// What a run changed, in words.
 fn effects_of(steps: &[Step]) -> Vec<String> {
     let had_effect = |step: &&Step| {
-        matches!(step.intent, Some(Intent::Services(_) | Intent::Reload { .. }))
-            && (matches!(step.outcome, Outcome::Applied | Outcome::InDoubt) || step.value.is_some())
+        step.intent.as_ref().is_some_and(Intent::is_effect)
+            && (matches!(step.outcome, Outcome::Applied | Outcome::InDoubt | Outcome::Waiting) || step.value.is_some())
             && step.outcome != Outcome::Unchanged
     };
     steps

@@ -2,9 +2,11 @@
 
 use super::{Executor, Flow, Work};
 use crate::engine::intent::{labelled, service_value};
+use crate::engine::{machines, query};
+use crate::model::matcher::Matcher;
 use crate::model::run::Run;
 use crate::model::step::{Outcome, StepError};
-use crate::ports::{ErrorKind, ErrorReason, PortError};
+use crate::ports::{ErrorKind, ErrorReason, KnownAlert, PortError};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use std::collections::HashMap;
@@ -90,9 +92,52 @@ impl Executor {
             }
             "tasks" => self.reach(run, || cluster.tasks(name)).await.map(|tasks| json!(tasks)),
             "nodes" => self.reach(run, || cluster.nodes()).await.map(|nodes| json!(nodes)),
+            "node_group" => {
+                let mut group = self.reach(run, || self.parts.groups.group(name)).await?;
+                let nodes = self.reach(run, || cluster.nodes()).await?;
+                machines::name_nodes(&mut group, &nodes);
+                Ok(json!(group))
+            }
+            "promql" => self.query(run, args).await,
+            "alerts" => self.firing_alerts(run, args).await,
             "now" => Ok(json!(self.parts.clock.now().as_second())),
             other => Err(Unanswered::Error(PortError::permanent(ErrorReason::Invalid, format!("{other} is no read")))),
         }
+    }
+
+    async fn query(&self, run: &Run, args: &[Value]) -> Result<Value, Unanswered> {
+        let Some(prometheus) = &self.parts.queries else {
+            let message = "there is no prometheus.url in the configuration: it says whom to ask";
+            return Err(Unanswered::Error(PortError::permanent(ErrorReason::Invalid, message)));
+        };
+        let expr = args.first().and_then(Value::as_str).unwrap_or_default();
+        let values = args.get(1).and_then(Value::as_object).cloned().unwrap_or_default();
+        let expr = query::filled(expr, &values)
+            .map_err(|message| Unanswered::Error(PortError::permanent(ErrorReason::Invalid, message)))?;
+        let samples = self.reach(run, || prometheus.query(&expr)).await?;
+        // Values that JSON has no number for are told as Prometheus writes them.
+        let value =
+            |value: f64| serde_json::Number::from_f64(value).map_or_else(|| json!(value.to_string()), Value::Number);
+        Ok(samples.iter().map(|sample| json!({ "labels": sample.labels, "value": value(sample.value) })).collect())
+    }
+
+    async fn firing_alerts(&self, run: &Run, args: &[Value]) -> Result<Value, Unanswered> {
+        let Some(alertmanager) = &self.parts.alerts else {
+            return Err(Unanswered::Error(super::single::no_alertmanager()));
+        };
+        let texts = args.first().and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
+        let matchers: Vec<Matcher> = texts.filter_map(|text| Matcher::parse(text).ok()).collect();
+        let known = self.reach(run, || alertmanager.alerts()).await?;
+        let wanted = known.iter().filter(|known| matchers.iter().all(|one| one.matches(&known.alert.labels)));
+        let show = |known: &KnownAlert| {
+            json!({
+                "labels": known.alert.labels,
+                "annotations": known.alert.annotations,
+                "starts_at": known.alert.starts_at,
+                "suppressed": known.suppressed,
+            })
+        };
+        Ok(wanted.map(show).collect())
     }
 
     /// Calls until there is an answer. What cannot be reached is tried again for as long as the run may take; people hear of it.

@@ -2,7 +2,8 @@
 
 use super::read::{Unanswered, step_error};
 use super::{Executor, Flow, Input, Work};
-use crate::model::cluster::Convergence;
+use crate::engine::machines;
+use crate::model::cluster::{Convergence, JobState};
 use crate::model::duration::Duration;
 use crate::model::incident::Reason;
 use crate::model::run::{Handler, RunState};
@@ -10,7 +11,7 @@ use crate::model::step::{Intent, Outcome, Step, StepError};
 use crate::ports::Write;
 use crate::runbook::evaluate::{Next, Observation};
 use jiff::Timestamp;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::borrow::Cow;
 use std::sync::Arc;
 use tokio::sync::oneshot;
@@ -39,6 +40,7 @@ impl Executor {
     ) -> Flow {
         let timeout = match primitive {
             "wait_healthy" => args.get(1),
+            "wait_nodes" => args.get(2),
             _ => args.first(),
         };
         let timeout = timeout.and_then(Value::as_str).unwrap_or_default();
@@ -64,7 +66,7 @@ impl Executor {
                 return Flow::End(RunState::Interrupted, Some(Reason::new("refired", "the alert fires again")));
             }
             let Some(step) = work.steps.last().cloned() else { return Flow::On };
-            let Some(Intent::Until { deadline, timeout }) = step.intent else { return Flow::On };
+            let Some((deadline, timeout)) = step.intent.as_ref().and_then(Intent::deadline) else { return Flow::On };
             let missing = match self.look_at(work, &step).await {
                 Look::Met(value) => return self.end_wait(work, step, Ok(value)),
                 Look::Never(error) => return self.end_wait(work, step, Err(error)),
@@ -75,6 +77,9 @@ impl Executor {
             let now = self.parts.clock.now();
             if deadline <= now {
                 let error = StepError::new("timeout", format!("{} waited {timeout}: {missing}", step.primitive));
+                if let Some(Intent::Job(job)) = &step.intent {
+                    self.forget_job(&job.name).await;
+                }
                 return self.end_wait(work, step, Err(error));
             }
             if self.out_of_time(&work.run) {
@@ -130,7 +135,12 @@ impl Executor {
     fn end_wait(&self, work: &mut Work, step: Step, answer: Result<Value, StepError>) -> Flow {
         work.run.state = RunState::Running;
         work.run.wake_at = None;
-        let outcome = if answer.is_ok() { Outcome::Observed } else { Outcome::Failed };
+        let effect = step.intent.as_ref().is_some_and(Intent::is_effect);
+        let outcome = match (answer.is_ok(), effect) {
+            (true, true) => Outcome::Applied,
+            (true, false) => Outcome::Observed,
+            (false, _) => Outcome::Failed,
+        };
         self.answer(work, step, outcome, answer)
     }
 
@@ -142,6 +152,8 @@ impl Executor {
             },
             "wait_resolved" => self.look_at_alert(work).await,
             "wait_healthy" => self.look_at_service(work, step).await,
+            "wait_nodes" => self.look_at_group(work, step).await,
+            "job" => self.look_at_job(work, step).await,
             _ => self.poll(work, step).await,
         }
     }
@@ -164,6 +176,37 @@ impl Executor {
             Ok(Convergence::Converged) => Look::Met(Value::Null),
             Ok(Convergence::Progressing(missing)) => Look::NotYet(missing),
             Ok(Convergence::Failed(why)) => Look::Never(StepError::new("failed", why)),
+            Err(Unanswered::Leave) => Look::Leave,
+            Err(Unanswered::Error(error)) => Look::Never(step_error(&error)),
+        }
+    }
+
+    async fn look_at_group(&self, work: &Work, step: &Step) -> Look {
+        let name = step.args.first().and_then(Value::as_str).unwrap_or_default();
+        let wanted = step.args.get(1).and_then(Value::as_u64).unwrap_or(u64::MAX);
+        let seen = async {
+            let group = self.reach(&work.run, || self.parts.groups.group(name)).await?;
+            let nodes = self.reach(&work.run, || self.parts.cluster.nodes()).await?;
+            Ok((machines::ready(&group, &nodes), group.instances.len()))
+        };
+        match seen.await {
+            Ok((ready, _)) if ready >= wanted => Look::Met(Value::Null),
+            Ok((ready, machines)) => Look::NotYet(format!(
+                "{ready} of {wanted} nodes of {name} are ready; the group has {machines} machines"
+            )),
+            Err(Unanswered::Leave) => Look::Leave,
+            Err(Unanswered::Error(error)) => Look::Never(step_error(&error)),
+        }
+    }
+
+    async fn look_at_job(&self, work: &Work, step: &Step) -> Look {
+        let Some(Intent::Job(job)) = &step.intent else { return Look::Leave };
+        match self.reach(&work.run, || self.parts.cluster.job(&job.name)).await {
+            Ok(JobState::Running(missing)) => Look::NotYet(missing),
+            Ok(JobState::Ended { exit_code, error, log }) => {
+                self.forget_job(&job.name).await;
+                Look::Met(json!({ "exit_code": exit_code, "error": error, "log": log }))
+            }
             Err(Unanswered::Leave) => Look::Leave,
             Err(Unanswered::Error(error)) => Look::Never(step_error(&error)),
         }

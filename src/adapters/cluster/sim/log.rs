@@ -4,14 +4,18 @@
 //! |---|---|
 //! | `{"world":1}` | the first line: the format |
 //! | `{"nodes":[…]}`, `{"node_groups":{…}}` | as the port shows them |
+//! | `{"jobs":{…}}`, `{"job_behaviours":{…}}` | jobs that were started and not removed; how jobs go |
 //! | `{"service":{…}}` | one service, whole, as it was when the file was last rewritten |
 //! | `{"history":{…}}` | a change accepted before that: already in the service |
 //! | `{"applied":{…}}` | a change accepted since |
+//!
+//! `nodes` and `jobs` stand there again, whole, when one of them has changed: the last one counts.
 //!
 //! `history` and `applied` hold `at service step version change`: `step` is the step's label (`<run>:<seq>`), "" for another hand, `version` the one the
 //! change made. Each accepted change is in exactly one of them, in order, up to the newest 200,000. Nothing is synced to disk: the process may die,
 //! the machine may not.
 
+use super::job::{JobBehaviour, SimJob};
 use super::service::SimService;
 use super::world::NodeGroup;
 use crate::model::cluster::{Node, ServiceChange};
@@ -51,9 +55,11 @@ pub struct Applied {
 
 #[derive(Serialize)]
 #[serde(rename_all = "snake_case")]
-enum WriteLine<'a> {
+pub(super) enum WriteLine<'a> {
     World(u32),
     Nodes(&'a [Node]),
+    Jobs(&'a BTreeMap<String, SimJob>),
+    JobBehaviours(&'a BTreeMap<String, JobBehaviour>),
     NodeGroups(&'a BTreeMap<String, NodeGroup>),
     Service(&'a SimService),
     History(&'a Applied),
@@ -65,6 +71,8 @@ enum WriteLine<'a> {
 enum ReadLine {
     World(u32),
     Nodes(Vec<Node>),
+    Jobs(BTreeMap<String, SimJob>),
+    JobBehaviours(BTreeMap<String, JobBehaviour>),
     NodeGroups(BTreeMap<String, NodeGroup>),
     Service(Box<SimService>),
     History(Applied),
@@ -75,6 +83,8 @@ enum ReadLine {
 #[derive(Default)]
 pub struct Lines {
     pub nodes: Vec<Node>,
+    pub jobs: BTreeMap<String, SimJob>,
+    pub job_behaviours: BTreeMap<String, JobBehaviour>,
     pub groups: BTreeMap<String, NodeGroup>,
     pub services: Vec<SimService>,
     /// Each with whether `services` already have it.
@@ -127,6 +137,8 @@ impl WorldLog {
                 ReadLine::World(_) => return Err(wrong("this build reads format 1 only")),
                 _ if at == 0 => return Err(wrong("no simulated world: expected {\"world\":1}")),
                 ReadLine::Nodes(nodes) => lines.nodes = nodes,
+                ReadLine::Jobs(jobs) => lines.jobs = jobs,
+                ReadLine::JobBehaviours(behaviours) => lines.job_behaviours = behaviours,
                 ReadLine::NodeGroups(groups) => lines.groups = groups,
                 ReadLine::Service(service) => lines.services.push(*service),
                 ReadLine::History(applied) => lines.applied.push((applied, true)),
@@ -137,15 +149,14 @@ impl WorldLog {
     }
 
     /// Puts a file in place that holds the same world in its present state. A crash leaves the old one or the new one.
-    pub fn rewrite<'a>(
+    pub(super) fn rewrite<'a>(
         &mut self,
-        nodes: &'a [Node],
-        groups: &'a BTreeMap<String, NodeGroup>,
+        head: impl IntoIterator<Item = WriteLine<'a>>,
         services: &'a [SimService],
         applied: impl IntoIterator<Item = &'a Applied>,
     ) -> Result<(), WorldError> {
-        let head = [WriteLine::World(1), WriteLine::Nodes(nodes), WriteLine::NodeGroups(groups)];
-        let lines = head.into_iter().chain(services.iter().map(WriteLine::Service));
+        let head = std::iter::once(WriteLine::World(1)).chain(head);
+        let lines = head.chain(services.iter().map(WriteLine::Service));
         let mut bytes = Vec::new();
         for line in lines.chain(applied.into_iter().map(WriteLine::History)) {
             push(&mut bytes, &line);
@@ -167,9 +178,9 @@ impl WorldLog {
     }
 
     /// One line in one write; on failure the file is as before.
-    pub fn append(&mut self, applied: &Applied) -> std::io::Result<()> {
+    pub(super) fn append(&mut self, line: &WriteLine) -> std::io::Result<()> {
         let mut bytes = Vec::with_capacity(256);
-        push(&mut bytes, &WriteLine::Applied(applied));
+        push(&mut bytes, line);
         let written = self.file.write(&bytes).and_then(|count| match count == bytes.len() {
             true => Ok(()),
             false => Err(std::io::ErrorKind::StorageFull.into()),

@@ -1,7 +1,9 @@
 //! A simulated Swarm: services converge over time, tasks fail, updates pause or roll back, versions conflict. Nothing leaves the process but one
 //! file that remembers the world, so that it survives a `kill -9` of runbookd as a real cluster would.
 
+mod job;
 mod log;
+mod node;
 mod service;
 mod world;
 
@@ -9,15 +11,19 @@ pub use log::{Applied, WorldError};
 pub use world::{Behaviour, FailureAction, NodeGroup, ServiceSpec, World};
 
 use crate::clock::Clock;
-use crate::model::cluster::{Convergence, Node, Service, ServiceChange, ServiceIntent, Task};
+use crate::model::cluster::{
+    Convergence, JobIntent, JobState, Node, NodeIntent, Service, ServiceChange, ServiceIntent, Task,
+};
 use crate::ports::{Cluster, ErrorReason, PortError, Reload};
 use async_trait::async_trait;
 use jiff::Timestamp;
-use log::WorldLog;
+use job::{JobBehaviour, SimJob};
+use log::{WorldLog, WriteLine};
 use service::SimService;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard};
+use tokio::sync::Notify;
 
 /// How many of the newest accepted changes are remembered, in memory and in the file.
 const APPLIED_KEPT: usize = 200_000;
@@ -26,6 +32,8 @@ const APPLIED_KEPT: usize = 200_000;
 pub struct SimCluster {
     clock: Clock,
     state: Mutex<State>,
+    /// Rings with every change.
+    moved: Notify,
 }
 
 /// What goes wrong with the next `apply`.
@@ -50,6 +58,8 @@ struct State {
     nodes: Vec<Node>,
     /// Names of the nodes that can run tasks.
     usable: Vec<String>,
+    jobs: BTreeMap<String, SimJob>,
+    job_behaviours: BTreeMap<String, JobBehaviour>,
     groups: BTreeMap<String, NodeGroup>,
     applied: VecDeque<Applied>,
     log: Option<WorldLog>,
@@ -60,7 +70,7 @@ struct State {
 impl SimCluster {
     /// A world in memory, forgotten when it is dropped.
     pub fn new(world: World, clock: Clock) -> Self {
-        SimCluster { clock, state: Mutex::new(State::fresh(world)) }
+        SimCluster { clock, state: Mutex::new(State::fresh(world)), moved: Notify::new() }
     }
 
     /// A world that is remembered in the file `log`. When that file exists it wins over `world_file`, the start state.
@@ -72,9 +82,15 @@ impl SimCluster {
             Some(lines) => State::remembered(lines),
             None => State::fresh(world_file.map(World::read).transpose()?.unwrap_or_default()),
         };
-        log.rewrite(&state.nodes, &state.groups, &state.services, &state.applied)?;
+        let head = [
+            WriteLine::Nodes(&state.nodes),
+            WriteLine::NodeGroups(&state.groups),
+            WriteLine::Jobs(&state.jobs),
+            WriteLine::JobBehaviours(&state.job_behaviours),
+        ];
+        log.rewrite(head, &state.services, &state.applied)?;
         state.log = Some(log);
-        Ok(SimCluster { clock, state: Mutex::new(state) })
+        Ok(SimCluster { clock, state: Mutex::new(state), moved: Notify::new() })
     }
 
     /// Puts a fault behind those that already wait; each `apply` takes one.
@@ -92,7 +108,9 @@ impl SimCluster {
         let now = self.clock.now();
         let mut state = self.state();
         let place = state.place(service)?;
-        state.accept(place, change, "", now)
+        state.accept(place, change, "", now)?;
+        self.moved.notify_waiters();
+        Ok(())
     }
 
     /// The accepted changes, oldest first (the newest 200,000): who did what to which service.
@@ -123,14 +141,22 @@ impl State {
         let services = world.services.into_iter().enumerate();
         let services =
             services.map(|(at, (name, spec))| SimService::new(at, name, spec, usable.len() as u64)).collect();
-        State { nodes, usable, groups: world.node_groups, ..State::default() }.with(services)
+        let (groups, job_behaviours) = (world.node_groups, world.jobs);
+        State { nodes, usable, groups, job_behaviours, ..State::default() }.with(services)
     }
 
     /// The world as its log has it.
     fn remembered(lines: log::Lines) -> Self {
         let usable = usable(&lines.nodes);
-        let mut state =
-            State { nodes: lines.nodes, usable, groups: lines.groups, ..State::default() }.with(lines.services);
+        let mut state = State {
+            nodes: lines.nodes,
+            usable,
+            groups: lines.groups,
+            jobs: lines.jobs,
+            job_behaviours: lines.job_behaviours,
+            ..State::default()
+        }
+        .with(lines.services);
         for (change, already_in_service) in lines.applied {
             // A change of a service that is not there cannot have been accepted; a log edited by hand may still say so.
             if let (false, Some(&place)) = (already_in_service, state.places.get(&change.service)) {
@@ -193,13 +219,7 @@ impl State {
         let version = service.version + 1;
         let (service, step) = (service.name.clone(), step.to_string());
         let applied = Applied { at: now, service, step, version, change: change.clone() };
-        if let Some(log) = &mut self.log {
-            log.append(&applied).map_err(|error| {
-                let message =
-                    format!("the simulated world cannot be written: {error}; free space or mend its directory");
-                PortError::transient(ErrorReason::Other, message)
-            })?;
-        }
+        write(&mut self.log, &WriteLine::Applied(&applied))?;
         self.make(place, applied);
         Ok(())
     }
@@ -216,6 +236,15 @@ impl State {
         }
         self.applied.push_back(applied);
     }
+}
+
+/// Into the log, before the change is made.
+fn write(log: &mut Option<WorldLog>, line: &WriteLine) -> Result<(), PortError> {
+    let Some(log) = log else { return Ok(()) };
+    log.append(line).map_err(|error| {
+        let message = format!("the simulated world cannot be written: {error}; free space or mend its directory");
+        PortError::transient(ErrorReason::Other, message)
+    })
 }
 
 fn usable(nodes: &[Node]) -> Vec<String> {
@@ -257,12 +286,47 @@ impl Cluster for SimCluster {
     }
 
     async fn nodes(&self) -> Result<Vec<Node>, PortError> {
-        Ok(self.reach()?.nodes.clone())
+        let now = self.clock.now();
+        Ok(self.reach()?.nodes_at(now))
     }
 
     async fn apply(&self, intent: &ServiceIntent, step: &str) -> Result<(), PortError> {
         let now = self.clock.now();
-        self.reach()?.apply(intent, step, now)
+        let applied = self.reach()?.apply(intent, step, now);
+        self.moved.notify_waiters();
+        applied
+    }
+
+    async fn apply_node(&self, intent: &NodeIntent) -> Result<(), PortError> {
+        let now = self.clock.now();
+        let applied = self.reach()?.apply_node(intent, now);
+        self.moved.notify_waiters();
+        applied
+    }
+
+    async fn start_job(&self, job: &JobIntent, step: &str) -> Result<(), PortError> {
+        let now = self.clock.now();
+        self.reach()?.start_job(job, step, now)
+    }
+
+    async fn job(&self, name: &str) -> Result<JobState, PortError> {
+        let now = self.clock.now();
+        let state = self.reach()?;
+        let job = state.jobs.get(name).ok_or_else(|| {
+            PortError::permanent(ErrorReason::NotFound, format!("there is no job {name:?} in the simulated cluster"))
+        })?;
+        Ok(job.state(now))
+    }
+
+    async fn remove_job(&self, name: &str) -> Result<(), PortError> {
+        self.reach()?.change_jobs(|jobs| drop(jobs.remove(name)))
+    }
+
+    async fn listen(&self, changed: &Notify) -> Result<(), PortError> {
+        loop {
+            self.moved.notified().await;
+            changed.notify_one();
+        }
     }
 
     async fn convergence(&self, service: &str) -> Result<Convergence, PortError> {

@@ -1,6 +1,7 @@
 //! The world file: the state that a simulated cluster starts from.
 
 use super::WorldError;
+use super::job::JobBehaviour;
 use crate::model::cluster::{Limits, Node};
 use crate::model::duration::Duration;
 use crate::model::label::Labels;
@@ -16,6 +17,8 @@ pub struct World {
     /// Without any there is one manager, `node1`.
     nodes: BTreeMap<String, NodeSpec>,
     pub node_groups: BTreeMap<String, NodeGroup>,
+    /// By image (`*` stands for anything).
+    pub jobs: BTreeMap<String, JobBehaviour>,
 }
 
 /// One service as it is at the start: everything it wants is running.
@@ -142,7 +145,7 @@ impl Behaviour {
 }
 
 /// `*` stands for anything, all else for itself.
-fn glob(pattern: &str, text: &str) -> bool {
+pub(super) fn glob(pattern: &str, text: &str) -> bool {
     match pattern.split_once('*') {
         None => pattern == text,
         Some((head, rest)) => text.strip_prefix(head).is_some_and(|text| {
@@ -188,6 +191,9 @@ impl World {
             state: word(spec.state),
             address: format!("10.0.{}.{}", (at + 1) / 256, (at + 1) % 256),
             labels: spec.labels.clone(),
+            version: 10,
+            running: 0,
+            instance: None,
         };
         nodes.iter().enumerate().map(show).collect()
     }

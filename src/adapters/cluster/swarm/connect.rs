@@ -82,7 +82,8 @@ impl Connection {
         Ok(Connection { docker, tls, http, base, host, timeout, version: Mutex::default() })
     }
 
-    fn docker(&self, what: &str) -> Result<Docker, PortError> {
+    /// bollard's client, for streams: whoever reads them sets the limits.
+    pub fn docker(&self, what: &str) -> Result<Docker, PortError> {
         if let Some(docker) = self.docker.get() {
             return Ok(docker.clone());
         }
@@ -151,6 +152,10 @@ impl Connection {
             let told = serde_json::from_slice::<Value>(&bytes).ok();
             let message = told.as_ref().and_then(|told| told["message"].as_str()).unwrap_or("no reason given");
             return Err(self.noted(answer_error(&self.host, what, status, message, writes)));
+        }
+        // A change of a node is answered by nothing.
+        if bytes.is_empty() {
+            return Ok(Value::Null);
         }
         serde_json::from_slice(&bytes).map_err(|error| {
             let message = format!("{what}: Docker at {} answered {status} with no JSON: {error}", self.host);

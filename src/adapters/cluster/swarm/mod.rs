@@ -3,17 +3,23 @@
 
 mod connect;
 mod convergence;
+mod job;
+mod node;
 mod spec;
 
 use crate::config::DockerConfig;
-use crate::model::cluster::{Convergence, Node, Service, ServiceChange, ServiceIntent, Task};
+use crate::model::cluster::{
+    Convergence, JobIntent, JobState, Node, NodeIntent, Service, ServiceChange, ServiceIntent, Task,
+};
 use crate::ports::{Cluster, ErrorReason, PortError};
 use async_trait::async_trait;
-use bollard::query_parameters::{ListNodesOptions, ListTasksOptionsBuilder};
+use bollard::query_parameters::{EventsOptionsBuilder, ListTasksOptionsBuilder};
 use connect::Connection;
+use futures_util::StreamExt;
 use serde_json::Value;
 use spec::TaskCount;
 use std::collections::HashMap;
+use tokio::sync::Notify;
 
 /// One Swarm, by one of its managers.
 pub struct SwarmCluster {
@@ -128,23 +134,15 @@ impl Cluster for SwarmCluster {
     }
 
     async fn nodes(&self) -> Result<Vec<Node>, PortError> {
-        let nodes = self
-            .connection
-            .read("list nodes", |docker| async move { docker.list_nodes(None::<ListNodesOptions>).await })
-            .await?;
-        let show = |node: bollard::models::Node| {
-            let (spec, status) = (node.spec.unwrap_or_default(), node.status.unwrap_or_default());
-            Node {
-                id: node.id.unwrap_or_default(),
-                name: node.description.and_then(|description| description.hostname).unwrap_or_default(),
-                role: spec.role.map(|role| role.to_string()).unwrap_or_default(),
-                availability: spec.availability.map(|availability| availability.to_string()).unwrap_or_default(),
-                state: status.state.map(|state| state.to_string()).unwrap_or_default(),
-                address: status.addr.unwrap_or_default(),
-                labels: spec.labels.unwrap_or_default().into_iter().collect(),
+        let mut running: HashMap<String, u64> = HashMap::new();
+        for task in self.raw_tasks(None, false).await? {
+            if convergence::state(&task) == "running"
+                && let Some(node) = task["NodeID"].as_str()
+            {
+                *running.entry(node.to_string()).or_default() += 1;
             }
-        };
-        Ok(nodes.into_iter().map(show).collect())
+        }
+        node::list(&self.connection, &running).await
     }
 
     async fn apply(&self, intent: &ServiceIntent, step: &str) -> Result<(), PortError> {
@@ -165,6 +163,36 @@ impl Cluster for SwarmCluster {
         let rollback = if rolls_back { "&rollback=previous" } else { "" };
         let path = format!("/services/{id}/update?version={version}{rollback}");
         self.connection.post(&format!("update service {service}"), &path, &body).await.map(drop)
+    }
+
+    async fn apply_node(&self, intent: &NodeIntent) -> Result<(), PortError> {
+        node::apply(&self.connection, intent).await
+    }
+
+    async fn start_job(&self, job: &JobIntent, step: &str) -> Result<(), PortError> {
+        job::start(&self.connection, job, step).await
+    }
+
+    async fn job(&self, name: &str) -> Result<JobState, PortError> {
+        let raw = self.find(name).await?;
+        let tasks = self.raw_tasks(raw["ID"].as_str(), false).await?;
+        Ok(job::look(&self.connection, &raw, &tasks).await)
+    }
+
+    async fn remove_job(&self, name: &str) -> Result<(), PortError> {
+        job::remove(&self.connection, name).await
+    }
+
+    async fn listen(&self, changed: &Notify) -> Result<(), PortError> {
+        let wanted = HashMap::from([("type", vec!["service", "node"])]);
+        let options = EventsOptionsBuilder::new().filters(&wanted).build();
+        let docker = self.connection.docker("listen to the Swarm's events")?;
+        let mut events = Box::pin(docker.events(Some(options)));
+        while let Some(event) = events.next().await {
+            event.map_err(|error| PortError::transient(ErrorReason::Unreachable, error.to_string()))?;
+            changed.notify_one();
+        }
+        Ok(())
     }
 
     async fn convergence(&self, service: &str) -> Result<Convergence, PortError> {

@@ -1,0 +1,98 @@
+//! Simulated nodes and jobs: their changes. Those of services are beside.
+
+use super::job::SimJob;
+use super::log::WriteLine;
+use super::{Fault, State, timeout, unreachable, usable, write};
+use crate::model::cluster::{JobIntent, Node, NodeChange, NodeIntent};
+use crate::ports::{ErrorReason, PortError};
+use jiff::Timestamp;
+use std::collections::BTreeMap;
+
+impl State {
+    /// The nodes, with how many tasks run on each.
+    pub(super) fn nodes_at(&mut self, now: Timestamp) -> Vec<Node> {
+        let mut running: BTreeMap<String, u64> = BTreeMap::new();
+        for place in 0..self.services.len() {
+            self.settled(place, now);
+            for task in self.services[place].tasks(now, &self.usable) {
+                if task.state == "running" {
+                    *running.entry(task.node).or_default() += 1;
+                }
+            }
+        }
+        let mut nodes = self.nodes.clone();
+        for node in &mut nodes {
+            node.running = running.get(&node.name).copied().unwrap_or(0);
+        }
+        nodes
+    }
+
+    pub(super) fn apply_node(&mut self, intent: &NodeIntent, now: Timestamp) -> Result<(), PortError> {
+        let NodeIntent { node, id, version, change } = intent;
+        let fault = self.fault(node)?;
+        let at = self.nodes.iter().position(|known| known.id == *id);
+        let (at, change) = match (at, change) {
+            // Gone is gone.
+            (None, NodeChange::Remove) => return Ok(()),
+            (None, _) => {
+                let message = format!("there is no node {node:?} in the simulated cluster");
+                return Err(PortError::permanent(ErrorReason::NotFound, message));
+            }
+            (Some(at), change) => (at, change),
+        };
+        let found = &self.nodes[at];
+        if found.version != *version && *change != NodeChange::Remove {
+            let message =
+                format!("node {node} has changed meanwhile: it is at version {}, not {version}", found.version);
+            return Err(PortError::transient(ErrorReason::Conflict, message));
+        }
+        let mut nodes = self.nodes.clone();
+        match change {
+            NodeChange::Availability { to, .. } => nodes[at].availability.clone_from(to),
+            NodeChange::Role { to, .. } => nodes[at].role.clone_from(to),
+            NodeChange::Remove => drop(nodes.remove(at)),
+        }
+        if let Some(node) = nodes.get_mut(at).filter(|node| node.id == *id) {
+            node.version += 1;
+        }
+        self.set_nodes(nodes, now)?;
+        if fault == Some(Fault::TimeoutAfter) { Err(timeout(node)) } else { Ok(()) }
+    }
+
+    /// What goes wrong with this call before it does anything; the rest of the fault is given back.
+    pub(super) fn fault(&mut self, target: &str) -> Result<Option<Fault>, PortError> {
+        match self.faults.pop_front() {
+            Some(Fault::Unreachable) => Err(unreachable()),
+            Some(Fault::TimeoutBefore) => Err(timeout(target)),
+            other => Ok(other),
+        }
+    }
+
+    /// Other nodes from now on. Global services follow them as of this moment.
+    pub(super) fn set_nodes(&mut self, nodes: Vec<Node>, now: Timestamp) -> Result<(), PortError> {
+        write(&mut self.log, &WriteLine::Nodes(&nodes))?;
+        for place in 0..self.services.len() {
+            self.settled(place, now);
+        }
+        self.usable = usable(&nodes);
+        self.nodes = nodes;
+        Ok(())
+    }
+
+    pub(super) fn start_job(&mut self, job: &JobIntent, step: &str, now: Timestamp) -> Result<(), PortError> {
+        let fault = self.fault(&job.name)?;
+        if !self.jobs.contains_key(&job.name) {
+            let new = SimJob::new(job, step, &self.job_behaviours, now);
+            self.change_jobs(|jobs| drop(jobs.insert(job.name.clone(), new)))?;
+        }
+        if fault == Some(Fault::TimeoutAfter) { Err(timeout(&job.name)) } else { Ok(()) }
+    }
+
+    pub(super) fn change_jobs(&mut self, change: impl FnOnce(&mut BTreeMap<String, SimJob>)) -> Result<(), PortError> {
+        let mut jobs = self.jobs.clone();
+        change(&mut jobs);
+        write(&mut self.log, &WriteLine::Jobs(&jobs))?;
+        self.jobs = jobs;
+        Ok(())
+    }
+}

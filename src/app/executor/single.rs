@@ -1,0 +1,318 @@
+//! Effects on one thing that is no service: a node, a group of machines, a silence, a job, a post. The same way as for services: observe, decide the
+//! intent, ask the guards, journal, call, journal; what is in doubt is settled by looking.
+
+use super::effect::{LEAST_WAIT, MOST_WAIT, Stop, TRIES, labels_of};
+use super::read::{Unanswered, step_error};
+use super::{Executor, Flow, Work};
+use crate::app::board::lock_name;
+use crate::engine::guard;
+use crate::engine::machines;
+use crate::engine::settle::{Settled, settle_group, settle_node};
+use crate::model::cluster::{JobIntent, NodeIntent};
+use crate::model::duration::Duration;
+use crate::model::incident::Reason;
+use crate::model::node_group::{GroupChange, GroupIntent};
+use crate::model::run::RunState;
+use crate::model::silence::SilenceIntent;
+use crate::model::step::{Intent, Outcome, Step, StepError};
+use crate::ports::{ErrorKind, ErrorReason, PortError};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// What a call comes to before anything is sent.
+struct Decided {
+    intent: Intent,
+    /// What was there before, for people and for undo.
+    before: Option<Value>,
+    /// It is so already.
+    unchanged: bool,
+}
+
+impl Executor {
+    pub(super) async fn change_one(
+        self: &Arc<Self>,
+        work: &mut Work,
+        primitive: &'static str,
+        args: Vec<Value>,
+    ) -> Flow {
+        let mut step = self.new_step(work, primitive, args);
+        let decided = match self.decide_one(work, &step).await {
+            Ok(decided) => decided,
+            Err(stop) => return self.stopped(work, step, stop),
+        };
+        step.before = decided.before;
+        let value = value_of(&decided.intent);
+        step.intent = Some(decided.intent);
+        if decided.unchanged {
+            return self.answer(work, step, Outcome::Unchanged, Ok(value));
+        }
+        work.steps.push(step.clone());
+        match self.record_intent(&step).await {
+            Ok(()) => self.carry_out_one(work, step, false).await,
+            Err(stop) => self.stopped(work, step, stop),
+        }
+    }
+
+    /// From the call to an intent that the guards allow, on what is there once the locks are held.
+    async fn decide_one(&self, work: &mut Work, step: &Step) -> Result<Decided, Stop> {
+        self.may_begin(work).await?;
+        loop {
+            let decided = self.intent_of(work, step).await?;
+            let target = target_of(step);
+            self.verdict(guard::before_call(self.rule(work).as_deref(), &labels_of(work), &step.primitive, &target))?;
+            let names = lock_name(&step.primitive, &target).into_iter().collect();
+            let waited = self.lock(work, names).await?;
+            if !waited && self.paused.borrow().is_none() {
+                return Ok(decided);
+            }
+            self.may_begin(work).await?;
+        }
+    }
+
+    async fn intent_of(&self, work: &Work, step: &Step) -> Result<Decided, Stop> {
+        let plain = |intent| Ok(Decided { intent, before: None, unchanged: false });
+        let text = |at: usize| step.args.get(at).and_then(Value::as_str).unwrap_or_default();
+        match (&*step.primitive, step.args.get(1)) {
+            ("drain" | "activate" | "promote" | "demote", _) | ("remove_node", Some(Value::Null)) => {
+                self.node_intent(work, step, text(0)).await
+            }
+            ("add_node" | "remove_node", _) => self.group_intent(work, step, text(0)).await,
+            ("silence", _) => plain(Intent::Silence(silence(step))),
+            ("job", _) => plain(Intent::Job(job(step))),
+            ("http_post", body) => {
+                let body = body.cloned().unwrap_or_default();
+                plain(Intent::Post { target: text(0).to_string(), body })
+            }
+            (other, _) => Err(Stop::Error(StepError::new("invalid", format!("{other} is no effect on one thing")))),
+        }
+    }
+
+    async fn node_intent(&self, work: &Work, step: &Step, name: &str) -> Result<Decided, Stop> {
+        let nodes = self.reach(&work.run, || self.parts.cluster.nodes()).await?;
+        let find = if step.primitive == "remove_node" { machines::find_removable } else { machines::find };
+        let node = find(&nodes, name).map_err(Stop::Error)?;
+        let intent = machines::of_node(&step.primitive, node).map_err(Stop::Error)?;
+        if let Some(changed) = machines::node_changed_since(&work.steps, &intent.change, node) {
+            return Err(Stop::Error(changed));
+        }
+        self.verdict(machines::leaves_something(&intent, &nodes).map_err(|reason| ("bounds", reason)))?;
+        let unchanged = machines::node_already_so(&intent.change, node);
+        let before = Some(json!({ "availability": node.availability, "role": node.role, "state": node.state }));
+        Ok(Decided { intent: Intent::Node(intent), before, unchanged })
+    }
+
+    async fn group_intent(&self, work: &Work, step: &Step, name: &str) -> Result<Decided, Stop> {
+        let group = self.reach(&work.run, || self.parts.groups.group(name)).await?;
+        let intent = match step.args.get(1).and_then(Value::as_u64) {
+            Some(more) => machines::grown(&group, more).map_err(Stop::Error)?,
+            None => {
+                let nodes = self.reach(&work.run, || self.parts.cluster.nodes()).await?;
+                let name = step.args.get(1).and_then(Value::as_str).unwrap_or_default();
+                let node = machines::find(&nodes, name).map_err(Stop::Error)?;
+                machines::shrunk(&group, node).map_err(Stop::Error)?
+            }
+        };
+        self.verdict(machines::within_group(&intent, &group).map_err(|reason| ("bounds", reason)))?;
+        let before = Some(json!({ "desired": group.desired }));
+        Ok(Decided { intent: Intent::Group(intent), before, unchanged: false })
+    }
+
+    /// Sends what a step intends. `in_doubt`: it may have been sent before, so its target is looked at first.
+    pub(super) async fn carry_out_one(self: &Arc<Self>, work: &mut Work, step: Step, in_doubt: bool) -> Flow {
+        let Some(intent) = step.intent.clone() else { return Flow::On };
+        match self.send(work, &step, &intent, in_doubt).await {
+            Ok(_) if matches!(intent, Intent::Job(_)) => self.await_job(work, step).await,
+            Ok(value) => self.answer(work, step, Outcome::Applied, Ok(value)),
+            Err(Stop::Error(error)) => self.answer(work, step, Outcome::Failed, Err(error)),
+            Err(stop) => self.stopped(work, step, stop),
+        }
+    }
+
+    async fn send(&self, work: &mut Work, step: &Step, intent: &Intent, in_doubt: bool) -> Result<Value, Stop> {
+        let label = format!("{}:{}", step.run, step.seq);
+        let (mut doubt, mut tries, mut wait) = (in_doubt, 0, LEAST_WAIT);
+        loop {
+            if doubt {
+                match self.settle_other(work, intent).await? {
+                    Settled::Applied => return Ok(value_of(intent)),
+                    Settled::Changed(error) => return Err(Stop::Error(error)),
+                    // Asked anew: the rule may have changed, or the switch been pulled.
+                    Settled::NotApplied => self.may_send_again(work, step).await?,
+                }
+            }
+            let error = match self.call_for(intent, &label).await {
+                Ok(value) => return Ok(value),
+                Err(error) if error.kind == ErrorKind::Permanent => return Err(Stop::Error(step_error(&error))),
+                Err(error) => error,
+            };
+            tracing::warn!(run = %step.run, step = step.seq, reason = %error.reason, %error, "the outcome is in doubt; looking at the target");
+            doubt = true;
+            tries += 1;
+            if tries >= TRIES && error.reason == ErrorReason::Conflict {
+                return Err(Stop::Error(StepError::new("changed", format!("{intent}: {error}"))));
+            }
+            if tries >= TRIES {
+                self.note_unreachable(&work.run, step.started_at, &error);
+            }
+            // What was refused for a moment did not happen: only this can be sent again without a look.
+            if matches!(intent, Intent::Post { .. }) && error.kind == ErrorKind::Transient {
+                doubt = false;
+            }
+            if !self.pause_for(wait).await {
+                return Err(Stop::Leave);
+            }
+            if self.out_of_time(&work.run) {
+                let text = format!("{intent}: it could not be done within runs.time_limit: {error}");
+                return Err(Stop::End(RunState::Failed, Some(Reason::new("limit", text))));
+            }
+            wait = (wait * 2).min(MOST_WAIT);
+        }
+    }
+
+    async fn may_send_again(&self, work: &mut Work, step: &Step) -> Result<(), Stop> {
+        self.may_begin(work).await?;
+        let target = target_of(step);
+        self.verdict(guard::before_call(self.rule(work).as_deref(), &labels_of(work), &step.primitive, &target))?;
+        let names = lock_name(&step.primitive, &target).into_iter().collect();
+        self.lock(work, names).await.map(drop)
+    }
+
+    async fn settle_other(&self, work: &Work, intent: &Intent) -> Result<Settled, Stop> {
+        Ok(match intent {
+            Intent::Node(intent) => {
+                let nodes = self.reach(&work.run, || self.parts.cluster.nodes()).await?;
+                settle_node(intent, nodes.iter().find(|node| node.id == intent.id))
+            }
+            Intent::Group(intent) => {
+                settle_group(intent, &self.reach(&work.run, || self.parts.groups.group(&intent.group)).await?)
+            }
+            Intent::Silence(intent) => {
+                let alerts = self.alertmanager()?;
+                if self.reach(&work.run, || alerts.silenced(&intent.key)).await? {
+                    Settled::Applied
+                } else {
+                    Settled::NotApplied
+                }
+            }
+            Intent::Job(job) => match self.reach(&work.run, || self.parts.cluster.job(&job.name)).await {
+                Ok(_) => Settled::Applied,
+                Err(Unanswered::Error(error)) if error.reason == ErrorReason::NotFound => Settled::NotApplied,
+                Err(unanswered) => return Err(unanswered.into()),
+            },
+            _ => {
+                let text = format!(
+                    "{intent}: it is not known whether it arrived, and it is not sent twice; look, and do what is missing"
+                );
+                return Err(Stop::End(RunState::Escalated, Some(Reason::new("in_doubt", text))));
+            }
+        })
+    }
+
+    async fn call_for(&self, intent: &Intent, label: &str) -> Result<Value, PortError> {
+        match intent {
+            Intent::Node(node) => self.parts.cluster.apply_node(&self.at_present(node).await?).await?,
+            Intent::Group(group) => self.parts.groups.apply(group).await?,
+            Intent::Silence(silence) => match &self.parts.alerts {
+                Some(alerts) => alerts.silence(silence).await?,
+                None => return Err(no_alertmanager()),
+            },
+            Intent::Job(job) => self.parts.cluster.start_job(job, label).await?,
+            Intent::Post { target, body } => {
+                let answer = self.parts.posts.post(target, body).await?;
+                return Ok(json!({ "status": answer.status, "body": answer.body }));
+            }
+            other => {
+                let message = format!("{other} is no effect on one thing: this is a fault of runbookd");
+                return Err(PortError::permanent(ErrorReason::Invalid, message));
+            }
+        }
+        Ok(value_of(intent))
+    }
+
+    /// A node's version moves with every sign of life that changes its state: only the field that the intent is about must be as it was, which the settling of
+    /// a doubt looks at.
+    async fn at_present(&self, intent: &NodeIntent) -> Result<NodeIntent, PortError> {
+        let nodes = self.parts.cluster.nodes().await?;
+        let version = nodes.iter().find(|node| node.id == intent.id).map_or(intent.version, |node| node.version);
+        Ok(NodeIntent { version, ..intent.clone() })
+    }
+
+    pub(super) fn alertmanager(&self) -> Result<&Arc<dyn crate::ports::Alerts>, Stop> {
+        self.parts.alerts.as_ref().ok_or_else(|| Stop::Error(step_error(&no_alertmanager())))
+    }
+
+    /// The job has been accepted: the step waits for its end.
+    async fn await_job(self: &Arc<Self>, work: &mut Work, mut step: Step) -> Flow {
+        step.outcome = Outcome::Waiting;
+        self.parts.journal.stage(vec![crate::ports::Write::Step(Box::new(step.clone()))]);
+        match work.steps.get_mut(step.seq as usize) {
+            Some(known) => *known = step,
+            None => work.steps.push(step),
+        }
+        self.wait(work).await
+    }
+
+    /// What is left of a job whose end is known is of no use; what cannot be removed is in nobody's way.
+    pub(super) async fn forget_job(&self, name: &str) {
+        if let Err(error) = self.parts.cluster.remove_job(name).await {
+            tracing::warn!(job = name, reason = %error.reason, %error, "a job that has ended cannot be removed");
+        }
+    }
+}
+
+pub(super) fn no_alertmanager() -> PortError {
+    PortError::permanent(ErrorReason::Invalid, "there is no alertmanager.url in the configuration: it says whom to ask")
+}
+
+/// What the script gets when the effect has been accepted.
+fn value_of(intent: &Intent) -> Value {
+    match intent {
+        Intent::Group(GroupIntent { change: GroupChange::Resize { to, .. }, .. }) => json!(to),
+        _ => Value::Null,
+    }
+}
+
+/// What a grant must name for this call.
+fn target_of(step: &Step) -> String {
+    match (&*step.primitive, step.args.first()) {
+        ("silence", Some(Value::Array(matchers))) => {
+            matchers.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(", ")
+        }
+        (_, Some(Value::String(target))) => target.clone(),
+        _ => String::new(),
+    }
+}
+
+fn silence(step: &Step) -> SilenceIntent {
+    let text = |at: usize| step.args.get(at).and_then(Value::as_str).unwrap_or_default();
+    let matchers = step.args.first().and_then(Value::as_array).into_iter().flatten();
+    SilenceIntent {
+        key: format!("{}:{}", step.run, step.seq),
+        matchers: matchers.filter_map(Value::as_str).map(str::to_string).collect(),
+        starts_at: step.started_at,
+        duration: Duration::parse(text(1)).unwrap_or_default(),
+        comment: text(2).to_string(),
+    }
+}
+
+fn job(step: &Step) -> JobIntent {
+    let fields = step.args.get(1).cloned().unwrap_or_default();
+    let timeout = fields["timeout"].as_str().and_then(|text| Duration::parse(text).ok());
+    let timeout = timeout.unwrap_or(Duration::from_secs(300));
+    let args = fields["args"].as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_string).collect();
+    let env: BTreeMap<String, String> = fields["env"]
+        .as_object()
+        .into_iter()
+        .flatten()
+        .filter_map(|(name, value)| Some((name.clone(), value.as_str()?.to_string())))
+        .collect();
+    JobIntent {
+        name: format!("runbookd-job-{}-{}", step.run, step.seq),
+        image: step.args.first().and_then(Value::as_str).unwrap_or_default().to_string(),
+        args,
+        env,
+        deadline: step.started_at + timeout.signed(),
+        timeout,
+    }
+}
