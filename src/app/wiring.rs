@@ -7,7 +7,7 @@ use crate::adapters::humans::console::ConsoleHumans;
 use crate::adapters::journal::path_of;
 use crate::adapters::journal::sqlite::{OpenError, SqliteJournal};
 use crate::adapters::metrics::alertmanager::{Alertmanager, Token};
-use crate::adapters::reload::http::HttpReload;
+use crate::adapters::reload::Reloads;
 use crate::app::heartbeat::{self, SecretUrl};
 use crate::app::metrics::Metrics;
 use crate::app::reloader::{self, Outcome, Reloader};
@@ -16,7 +16,7 @@ use crate::clock::Clock;
 use crate::config::secret::{Secret, Secrets};
 use crate::config::{ClusterKind, Config};
 use crate::model::diagnostic::Diagnostic;
-use crate::ports::{Alerts, Cluster, Humans, Journal, Reload};
+use crate::ports::{Alerts, Cluster, Humans, Journal, PortError, Reload};
 use crate::runbook::catalog::Catalog;
 use crate::runbook::evaluate::Evaluator;
 use arc_swap::ArcSwap;
@@ -50,7 +50,7 @@ pub struct Prepared {
     metrics: Arc<Metrics>,
     catalog: Arc<ArcSwap<Catalog>>,
     journal: PathBuf,
-    swarm: Option<SwarmCluster>,
+    swarm: Option<Arc<dyn Cluster>>,
     reload: Arc<dyn Reload>,
     alerts: Option<Arc<dyn Alerts>>,
     humans: Arc<dyn Humans>,
@@ -78,18 +78,16 @@ pub fn prepare(
     for warning in &catalog.warnings {
         tracing::warn!(%warning, "found in rules or runbooks");
     }
-    let swarm = match config.cluster {
+    let setting = |error: PortError| WiringError::Setting(error.message);
+    let (swarm, reload): (Option<Arc<dyn Cluster>>, Arc<dyn Reload>) = match config.cluster {
         ClusterKind::Docker => {
-            Some(SwarmCluster::new(&config.docker).map_err(|error| WiringError::Setting(error.message))?)
-        }
-        ClusterKind::Sim => None,
-    };
-    let reload: Arc<dyn Reload> = match config.cluster {
-        ClusterKind::Docker => {
-            Arc::new(HttpReload::new(&config.reload).map_err(|error| WiringError::Setting(error.message))?)
+            // First: what is rendered for a reload is what it shows.
+            let swarm: Arc<dyn Cluster> = Arc::new(SwarmCluster::new(&config.docker).map_err(setting)?);
+            let reload = Reloads::new(&config, &swarm).map_err(setting)?;
+            (Some(swarm), Arc::new(reload))
         }
         // A simulated world has simulated effects only.
-        ClusterKind::Sim => Arc::new(SimReload::new(targets)),
+        ClusterKind::Sim => (None, Arc::new(SimReload::new(&config.reload))),
     };
     Ok(Prepared {
         clock,
@@ -140,7 +138,7 @@ impl Prepared {
     pub async fn start(self, waiting: impl Fn(&str)) -> Result<Running, WiringError> {
         let journal: Arc<dyn Journal> = Arc::new(open(&self.journal, waiting).await?);
         let cluster: Arc<dyn Cluster> = match self.swarm {
-            Some(swarm) => Arc::new(swarm),
+            Some(swarm) => swarm,
             None => {
                 // Behind the journal's lock: one process at a time has the world, too.
                 let world = SimCluster::open(self.config.world.as_deref(), &beside(&self.journal), self.clock);

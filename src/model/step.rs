@@ -79,16 +79,14 @@ pub enum Intent {
     Services(Vec<ServiceIntent>),
     Reload {
         target: String,
+        /// The one that it is about, if the target takes one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        service: Option<String>,
     },
     /// Goes to people through the outbox, in the same transaction as the step.
-    Message {
-        text: String,
-    },
+    Message { text: String },
     /// A wait, with its original deadline.
-    Until {
-        deadline: Timestamp,
-        timeout: Duration,
-    },
+    Until { deadline: Timestamp, timeout: Duration },
 }
 
 impl fmt::Display for Intent {
@@ -100,7 +98,8 @@ impl fmt::Display for Intent {
                 }
                 Ok(())
             }
-            Intent::Reload { target } => write!(f, "reload {target}"),
+            Intent::Reload { target, service: None } => write!(f, "reload {target}"),
+            Intent::Reload { target, service: Some(service) } => write!(f, "reload {target} for {service}"),
             Intent::Message { text } => write!(f, "tell people: {text}"),
             Intent::Until { deadline, timeout } => write!(f, "wait up to {timeout}, until {deadline:.0}"),
         }
