@@ -9,6 +9,7 @@ use axum::http::{Request, StatusCode};
 use bench::{Still, World, rendered, targets};
 use runbookd::adapters::cluster::sim::SimReload;
 use runbookd::ports::{ErrorKind, ErrorReason, Reload, Reloaded};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -184,9 +185,12 @@ async fn a_rendering_that_changes_nothing_runs_and_tells_nothing() {
     }
     assert_eq!(double.asked(), ["POST /-/reload"]);
     assert_eq!(text(dir.path()).as_deref(), Some("web\n"));
+    let mode = || std::fs::metadata(dir.path().join("a.cfg")).expect("there").permissions().mode() & 0o777;
+    std::fs::set_permissions(dir.path().join("a.cfg"), std::fs::Permissions::from_mode(0o640)).expect("set");
     cluster.becomes(World::default());
     assert_eq!(reload.reload("file", None).await, Ok(Reloaded::Done));
     assert_eq!((text(dir.path()).as_deref(), double.asked().len()), (Some(""), 1));
+    assert_eq!(mode(), 0o640, "as readable as the one before");
     assert_eq!(left(dir.path()), ["ran"]);
 }
 

@@ -121,10 +121,11 @@ impl TemplateReload {
                 _ => {}
             }
             let mut file = fs::OpenOptions::new().write(true).create_new(true).open(&self.fresh).await?;
-            file.write_all(text.as_bytes()).await?;
+            // Before there is anything in it that the old one would not show.
             if let Ok(old) = fs::metadata(&self.output).await {
                 file.set_permissions(old.permissions()).await?;
             }
+            file.write_all(text.as_bytes()).await?;
             file.sync_all().await
         };
         write.await.map_err(|error| io_error(what, "write", &self.fresh, &error))
