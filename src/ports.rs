@@ -92,6 +92,17 @@ pub trait Cluster: Send + Sync {
     async fn service(&self, name: &str) -> Result<Service, PortError>;
     /// The tasks of a service by its name, newest first, shut-down ones included.
     async fn tasks(&self, service: &str) -> Result<Vec<Task>, PortError>;
+    /// The tasks of all services that are meant to run.
+    async fn live_tasks(&self) -> Result<Vec<Task>, PortError> {
+        let mut live = Vec::new();
+        for service in self.services().await? {
+            let tasks = self.tasks(&service.name).await?;
+            live.extend(
+                tasks.into_iter().filter(|task| matches!(&*task.desired_state, "running" | "ready" | "accepted")),
+            );
+        }
+        Ok(live)
+    }
     async fn nodes(&self) -> Result<Vec<Node>, PortError>;
     /// Applies one change at the version it was decided on, and labels the service `runbookd.step=<step>` in the same update (a rollback cannot).
     /// Returns when the cluster has accepted it. `Conflict` (transient) when the version has moved on.
@@ -126,10 +137,19 @@ pub trait NodeGroups: Send + Sync {
     async fn apply(&self, intent: &GroupIntent) -> Result<(), PortError>;
 }
 
+/// What a reload came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reloaded {
+    Done,
+    /// All was as it should be: nothing was sent.
+    Unchanged,
+}
+
 /// Reload targets, named in the config.
 #[async_trait]
 pub trait Reload: Send + Sync {
-    async fn reload(&self, target: &str) -> Result<(), PortError>;
+    /// Safe to repeat. `service`: the one that it is about, for a target that takes one; `Invalid` (permanent) when the target does not.
+    async fn reload(&self, target: &str, service: Option<&str>) -> Result<Reloaded, PortError>;
     /// The names there are, for `check` and for errors.
     fn targets(&self) -> Vec<String>;
 }

@@ -280,6 +280,13 @@ async fn lists_and_single_reads_agree(bench: Bench) {
     assert!(ready("manager"), "{nodes:#?}");
     let tasks = bench.tasks().await;
     assert!(tasks.iter().all(|task| task.node == nodes[0].name && task.service == bench.name), "{tasks:#?}");
+    let mut live = bench.cluster.live_tasks().await.expect("they can be listed");
+    live.retain(|task| task.service == bench.name);
+    let mut meant: Vec<Task> = tasks.into_iter().filter(|task| task.desired_state == "running").collect();
+    for all in [&mut live, &mut meant] {
+        all.sort_by(|a, b| a.id.cmp(&b.id));
+    }
+    assert_eq!(live, meant);
 }
 
 /// Each case on each cluster.

@@ -188,7 +188,7 @@ async fn what_is_not_finished_is_recovered(journal: Bed) {
 async fn the_newest_effect_of_each_rule_and_key_is_recovered(journal: Bed) {
     let other = Incident { key: "service=\"db\"".into(), ..incident(2, State::Running) };
     let mut reloaded = scaled(2, 0, Outcome::Applied, 70);
-    reloaded.intent = Some(Intent::Reload { target: "proxy".into() });
+    reloaded.intent = Some(Intent::Reload { target: "proxy".into(), service: Some("web".into()) });
     let mut told = scaled(2, 1, Outcome::Applied, 90);
     told.intent = Some(Intent::Message { text: "done".into() });
     let mut foreign = run(4, 2, RunState::Done);
@@ -220,7 +220,7 @@ async fn the_newest_effect_of_each_rule_and_key_is_recovered(journal: Bed) {
     let scale = "web: 2 → 3 replicas at version 114";
     let known = "scale-out-slow-service";
     let web = effect(known, "web", 60, scale);
-    let db = effect(known, "db", 70, "reload proxy");
+    let db = effect(known, "db", 70, "reload proxy for web");
     let foreign = effect("another", "db", 40, scale);
     for (since, expect) in [(0, vec![foreign, db.clone(), web.clone()]), (59, vec![db.clone(), web]), (60, vec![db])] {
         let mut found = recover(&journal, since).await.last_effects;

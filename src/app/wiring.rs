@@ -10,7 +10,7 @@ use crate::adapters::metrics::alertmanager::Alertmanager;
 use crate::adapters::metrics::api::Token;
 use crate::adapters::metrics::prometheus::Prometheus;
 use crate::adapters::posts::{HttpPosts, SimPosts};
-use crate::adapters::reload::http::HttpReload;
+use crate::adapters::reload::Reloads;
 use crate::app::heartbeat::{self, SecretUrl};
 use crate::app::metrics::Metrics;
 use crate::app::reloader::{self, Outcome, Reloader};
@@ -19,7 +19,7 @@ use crate::clock::Clock;
 use crate::config::secret::{Secret, Secrets};
 use crate::config::{ClusterKind, Config};
 use crate::model::diagnostic::Diagnostic;
-use crate::ports::{Alerts, Cluster, Humans, Journal, NodeGroups, Posts, Queries, Reload};
+use crate::ports::{Alerts, Cluster, Humans, Journal, NodeGroups, PortError, Posts, Queries, Reload};
 use crate::runbook::catalog::Catalog;
 use crate::runbook::evaluate::Evaluator;
 use arc_swap::ArcSwap;
@@ -53,7 +53,7 @@ pub struct Prepared {
     metrics: Arc<Metrics>,
     catalog: Arc<ArcSwap<Catalog>>,
     journal: PathBuf,
-    swarm: Option<SwarmCluster>,
+    swarm: Option<Arc<dyn Cluster>>,
     reload: Arc<dyn Reload>,
     posts: Arc<dyn Posts>,
     alerts: Option<Arc<dyn Alerts>>,
@@ -83,18 +83,16 @@ pub fn prepare(
     for warning in &catalog.warnings {
         tracing::warn!(%warning, "found in rules or runbooks");
     }
-    let swarm = match config.cluster {
+    let setting = |error: PortError| WiringError::Setting(error.message);
+    let (swarm, reload): (Option<Arc<dyn Cluster>>, Arc<dyn Reload>) = match config.cluster {
         ClusterKind::Docker => {
-            Some(SwarmCluster::new(&config.docker).map_err(|error| WiringError::Setting(error.message))?)
-        }
-        ClusterKind::Sim => None,
-    };
-    let reload: Arc<dyn Reload> = match config.cluster {
-        ClusterKind::Docker => {
-            Arc::new(HttpReload::new(&config.reload).map_err(|error| WiringError::Setting(error.message))?)
+            // First: what is rendered for a reload is what it shows.
+            let swarm: Arc<dyn Cluster> = Arc::new(SwarmCluster::new(&config.docker).map_err(setting)?);
+            let reload = Reloads::new(&config, &swarm).map_err(setting)?;
+            (Some(swarm), Arc::new(reload))
         }
         // A simulated world has simulated effects only.
-        ClusterKind::Sim => Arc::new(SimReload::new(targets)),
+        ClusterKind::Sim => (None, Arc::new(SimReload::new(&config.reload))),
     };
     Ok(Prepared {
         clock,
@@ -164,7 +162,7 @@ impl Prepared {
     pub async fn start(self, waiting: impl Fn(&str)) -> Result<Running, WiringError> {
         let journal: Arc<dyn Journal> = Arc::new(open(&self.journal, waiting).await?);
         let cluster: Arc<dyn Cluster> = match self.swarm {
-            Some(swarm) => Arc::new(swarm),
+            Some(swarm) => swarm,
             None => {
                 // Behind the journal's lock: one process at a time has the world, too.
                 let world = SimCluster::open(self.config.world.as_deref(), &beside(&self.journal), self.clock);

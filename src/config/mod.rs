@@ -1,10 +1,12 @@
 //! `runbookd.yaml`: every key, its default, and its reading from file and environment. Secrets come from files or the environment only.
 
 pub mod read;
+pub mod reload;
 pub mod secret;
 pub mod show;
 
 use crate::model::duration::Duration;
+pub use reload::ReloadTarget;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -151,17 +153,6 @@ pub struct HttpTarget {
     /// A file with a bearer token for it.
     #[serde(default)]
     pub token_file: Option<PathBuf>,
-    #[serde(default)]
-    pub timeout: Option<Duration>,
-}
-
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ReloadTarget {
-    /// The URL to post to, such as Prometheus' `/-/reload`.
-    pub http: String,
-    #[serde(default)]
-    pub method: Option<String>,
     #[serde(default)]
     pub timeout: Option<Duration>,
 }

@@ -1,9 +1,9 @@
 //! Reads the configuration: flags beat the environment, which beats the file, which beats the defaults.
 
 use crate::config::secret::SOURCES;
-use crate::config::{Config, ReloadTarget};
+use crate::config::{Config, show};
 use crate::model::diagnostic::{Diagnostic, nearest};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use std::path::Path;
 
 const PREFIX: &str = "RUNBOOKD_";
@@ -89,24 +89,53 @@ fn diagnostic(file: &str, text: &str, error: &serde_saphyr::Error) -> Diagnostic
 fn overlay(config: Config, env: impl Iterator<Item = (String, String)>) -> Result<Loaded, ConfigError> {
     let mut set: Vec<(String, String)> = env.filter(|(name, _)| name.starts_with(PREFIX)).collect();
     set.sort();
+    // A reload target can need several variables: they are looked at together, when all are set.
+    let (reload, plain): (Vec<_>, Vec<_>) = set.into_iter().partition(|(name, _)| name.starts_with(RELOAD));
     let mut warnings = Vec::new();
     let mut tree = serde_json::to_value(&config).expect("a configuration is plain data");
     let mut config = config;
     let names = variables(&config);
-    for (variable, value) in set {
-        let pointer = names.iter().find(|(name, _)| *name == variable).map(|(_, pointer)| pointer.clone());
-        let Some(pointer) = pointer.or_else(|| reload_pointer(&variable, &mut tree)) else {
+    let pointer_of =
+        |variable: &str| names.iter().find(|(name, _)| name == variable).map(|(_, pointer)| pointer.clone());
+    for (variable, value) in plain {
+        let Some(pointer) = pointer_of(&variable) else {
             if !known_elsewhere(&variable) {
                 warnings.push(unknown(&variable, &names));
             }
             continue;
         };
         let wrong = |why: String| ConfigError::Variable { variable: variable.clone(), value: value.clone(), why };
-        let leaf = tree.pointer_mut(&pointer).expect("the pointer was made from this tree");
-        *leaf = typed(leaf, &value).map_err(&wrong)?;
+        put(&mut tree, &pointer, &value).map_err(&wrong)?;
         config = serde_json::from_value(tree.clone()).map_err(|error| wrong(error.to_string()))?;
     }
+    let mut touched = Vec::new();
+    for (variable, value) in reload {
+        let Some(pointer) = pointer_of(&variable).or_else(|| reload_pointer(&variable, &mut tree)) else {
+            warnings.push(unknown(&variable, &names));
+            continue;
+        };
+        let wrong = |why| ConfigError::Variable { variable: variable.clone(), value: show::url(&value), why };
+        put(&mut tree, &pointer, &value).map_err(wrong)?;
+        let target = pointer.split('/').nth(2).unwrap_or_default().to_string();
+        touched.push((target, variable, value));
+    }
+    for (target, variable, value) in touched {
+        let read = serde_json::from_value(tree["reload"][&target].clone());
+        let wrong = |error: serde_json::Error| ConfigError::Variable {
+            variable,
+            value: show::url(&value),
+            why: error.to_string(),
+        };
+        config.reload.insert(target, read.map_err(wrong)?);
+    }
     Ok(Loaded { config, warnings })
+}
+
+/// Sets the leaf at a pointer that was made from this tree.
+fn put(tree: &mut Value, pointer: &str, text: &str) -> Result<(), String> {
+    let leaf = tree.pointer_mut(pointer).expect("the pointer was made from this tree");
+    *leaf = typed(leaf, text)?;
+    Ok(())
 }
 
 /// The variable of every leaf of the configuration, with the leaf's JSON pointer.
@@ -127,19 +156,40 @@ pub fn variables(config: &Config) -> Vec<(String, String)> {
     found
 }
 
+/// The keys of a reload target as variables end with them; the longer of two that fit first.
+const RELOAD_KEYS: [&str; 15] = [
+    "then/signal/pid_file",
+    "then/signal/container",
+    "then/signal/name",
+    "then/socket/path",
+    "then/socket/line",
+    "then/command",
+    "then/http",
+    "check",
+    "docker_flow_monitor",
+    "docker_flow_proxy",
+    "template",
+    "output",
+    "method",
+    "timeout",
+    "http",
+];
+
 /// `RUNBOOKD_RELOAD_PROMETHEUS_HTTP` names a target that the file need not have.
 fn reload_pointer(variable: &str, tree: &mut Value) -> Option<String> {
     let rest = variable.strip_prefix(RELOAD)?.to_lowercase();
-    let (target, field) = rest.rsplit_once('_').filter(|(target, _)| !target.is_empty())?;
-    if !["http", "method", "timeout"].contains(&field) {
-        return None;
+    let lists = ["check", "then/command"];
+    let (target, key) = RELOAD_KEYS.iter().find_map(|key| {
+        let target = rest.strip_suffix(&key.replace('/', "_"))?.strip_suffix('_')?;
+        (!target.is_empty()).then_some((target, *key))
+    })?;
+    let mut place = tree.get_mut("reload")?;
+    for step in [target].into_iter().chain(key.split('/')) {
+        let fields = place.as_object_mut()?;
+        place = fields.entry(step).or_insert_with(|| Value::Object(Map::new()));
     }
-    let targets = tree.get_mut("reload")?.as_object_mut()?;
-    if !targets.contains_key(target) {
-        let new = ReloadTarget { http: String::new(), method: None, timeout: None };
-        targets.insert(target.to_string(), serde_json::to_value(new).ok()?);
-    }
-    Some(format!("/reload/{target}/{field}"))
+    *place = if lists.contains(&key) { Value::Array(Vec::new()) } else { Value::Null };
+    Some(format!("/reload/{target}/{key}"))
 }
 
 /// The text of a variable as the type that its leaf has. What may be absent is text; "" takes it away.
@@ -151,6 +201,9 @@ fn typed(leaf: &Value, text: &str) -> Result<Value, String> {
             _ => Err("expected true or false".to_string()),
         },
         Value::Number(_) => text.trim().parse::<u64>().map(Value::from).map_err(|_| "expected a number".to_string()),
+        Value::Array(_) => serde_json::from_str::<Vec<String>>(text)
+            .map(Value::from)
+            .map_err(|_| "expected a list of texts, as in [\"haproxy\", \"-c\"]".to_string()),
         Value::Null if text.is_empty() => Ok(Value::Null),
         _ => Ok(text.into()),
     }
@@ -217,10 +270,35 @@ mod tests {
 
     #[test]
     fn reload_targets_can_come_from_the_environment_alone() {
-        let set = [("RUNBOOKD_RELOAD_MY_PROM_HTTP", "http://p/-/reload"), ("RUNBOOKD_RELOAD_MY_PROM_TIMEOUT", "3s")];
+        let set = [
+            ("RUNBOOKD_RELOAD_MY_PROM_HTTP", "http://p/-/reload"),
+            ("RUNBOOKD_RELOAD_MY_PROM_TIMEOUT", "3s"),
+            ("RUNBOOKD_RELOAD_LB_CHECK", "[\"haproxy\", \"-c\", \"-f\", \"{output}\"]"),
+            ("RUNBOOKD_RELOAD_LB_OUTPUT", "/etc/haproxy/haproxy.cfg"),
+            ("RUNBOOKD_RELOAD_LB_TEMPLATE", "haproxy.cfg.j2"),
+            ("RUNBOOKD_RELOAD_LB_THEN_SIGNAL_PID_FILE", "/run/haproxy.pid"),
+            ("RUNBOOKD_RULES", "elsewhere"),
+        ];
         let config = overlay(Config::default(), env(&set)).expect("valid").config;
-        let target = &config.reload["my_prom"];
-        assert_eq!((target.http.as_str(), target.timeout), ("http://p/-/reload", Some(Duration::from_secs(3))));
+        let expected = "
+            my_prom: { http: http://p/-/reload, timeout: 3s }
+            lb:
+              template: haproxy.cfg.j2
+              output: /etc/haproxy/haproxy.cfg
+              check: [haproxy, -c, -f, '{output}']
+              then: { signal: { pid_file: /run/haproxy.pid } }";
+        assert_eq!(config.reload, serde_saphyr::from_str(expected).expect("targets"));
+        assert_eq!(config.rules, std::path::Path::new("elsewhere"));
+    }
+
+    #[test]
+    fn the_environment_beats_the_file_in_a_reload_target_too() {
+        let file = "reload: { lb: { template: a.j2, output: a.cfg, check: [a, '{output}'], timeout: 5s } }\n";
+        let config = parse("runbookd.yaml", file).expect("valid");
+        let set = [("RUNBOOKD_RELOAD_LB_CHECK", "[\"b\", \"{output}\"]"), ("RUNBOOKD_RELOAD_LB_OUTPUT", "b.cfg")];
+        let config = overlay(config, env(&set)).expect("valid").config;
+        let expected = "lb: { template: a.j2, output: b.cfg, check: [b, '{output}'], timeout: 5s }";
+        assert_eq!(config.reload, serde_saphyr::from_str(expected).expect("targets"));
     }
 
     #[test]
@@ -230,6 +308,8 @@ mod tests {
             ("RUNBOOKD_INTAKE_BODY_LIMIT_MIB", "many", "number"),
             ("RUNBOOKD_INSECURE", "perhaps", "true or false"),
             ("RUNBOOKD_CLUSTER", "podman", "docker"),
+            ("RUNBOOKD_RELOAD_LB_TEMPLATE", "a.j2", "needs `output`"),
+            ("RUNBOOKD_RELOAD_LB_CHECK", "haproxy -c", "expected a list"),
         ] {
             let error = overlay(Config::default(), env(&[(variable, value)])).expect_err(variable).to_string();
             assert!(error.starts_with(variable) && error.contains(word), "{error}");
@@ -250,6 +330,7 @@ mod tests {
             ("cluster: podman\n", 1, 10, "expected one of docker, sim"),
             ("listen: a\nrules: [\n", 0, 0, ""),
             ("intake: { timeout: soon }\n", 0, 0, ""),
+            ("reload: { a: { template: a.j2 } }\n", 0, 0, ""),
             ("listen: a\nlisten: b\n", 0, 0, ""),
         ];
         for (text, line, column, help) in cases {

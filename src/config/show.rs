@@ -66,7 +66,6 @@ fn parameter(pair: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::ReloadTarget;
 
     #[test]
     fn urls_keep_all_but_their_secrets() {
@@ -85,8 +84,14 @@ mod tests {
     #[test]
     fn what_is_printed_can_be_read_back_and_holds_no_secret() {
         let mut config = Config { token_file: Some("/run/secrets/token".into()), ..Config::default() };
-        let target = ReloadTarget { http: "http://u:hunter2@p/-/reload".into(), method: None, timeout: None };
-        config.reload.insert("prometheus".into(), target);
+        let target = |text: &str| serde_saphyr::from_str(text).expect("a target");
+        let http = "http://u:hunter2@p/-/reload";
+        config.reload.insert("prometheus".into(), target(&format!("http: {http}")));
+        config.reload.insert("proxy".into(), target("docker_flow_proxy: 'http://proxy?token=hunter2'"));
+        let file = format!(
+            "{{ template: a.j2, output: a.cfg, check: [curl, '{http}?{{output}}'], then: {{ http: '{http}' }} }}"
+        );
+        config.reload.insert("file".into(), target(&file));
         let env = |name: &str| (name == "RUNBOOKD_SLACK_TOKEN").then(|| "xoxb-hunter2".to_string());
         let text = config.to_yaml(&env);
         assert!(!text.contains("hunter2"), "{text}");

@@ -21,5 +21,6 @@ pub fn service(name: &str, replicas: u64) -> Service {
         update_message: String::new(),
         template_hash: "now".into(),
         previous_template_hash: Some("then".into()),
+        ports: Vec::new(),
     }
 }

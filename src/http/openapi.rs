@@ -286,6 +286,7 @@ mod tests {
             update_message: String::new(),
             template_hash: String::new(),
             previous_template_hash: None,
+            ports: Vec::new(),
         }
     }
 

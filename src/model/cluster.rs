@@ -31,6 +31,8 @@ pub struct Service {
     /// Hash of the task template in force, and of the one a rollback would go to.
     pub template_hash: String,
     pub previous_template_hash: Option<String>,
+    #[serde(default)]
+    pub ports: Vec<Port>,
 }
 
 impl Service {
@@ -38,6 +40,19 @@ impl Service {
     pub fn label(&self, name: &str) -> Option<&str> {
         self.labels.get(name).or_else(|| self.container_labels.get(name))
     }
+}
+
+/// A port that a service publishes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Port {
+    /// `tcp`, `udp` or `sctp`.
+    pub protocol: String,
+    /// Within the container.
+    pub target: u16,
+    /// On the nodes; 0 when Swarm has not chosen one yet.
+    pub published: u16,
+    /// `host`: on the nodes that run a task; `ingress`: on every node.
+    pub mode: String,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -90,6 +105,9 @@ pub struct Task {
     /// The task's own error, "" when it has none.
     pub error: String,
     pub image: String,
+    /// In the networks of the service, without the prefix's length.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub addresses: Vec<String>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

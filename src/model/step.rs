@@ -85,6 +85,9 @@ pub enum Intent {
     Services(Vec<ServiceIntent>),
     Reload {
         target: String,
+        /// The one that it is about, if the target takes one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        service: Option<String>,
     },
     Node(NodeIntent),
     Group(GroupIntent),
@@ -96,14 +99,9 @@ pub enum Intent {
         body: Value,
     },
     /// Goes to people through the outbox, in the same transaction as the step.
-    Message {
-        text: String,
-    },
+    Message { text: String },
     /// A wait, with its original deadline.
-    Until {
-        deadline: Timestamp,
-        timeout: Duration,
-    },
+    Until { deadline: Timestamp, timeout: Duration },
 }
 
 impl Intent {
@@ -131,7 +129,8 @@ impl fmt::Display for Intent {
                 }
                 Ok(())
             }
-            Intent::Reload { target } => write!(f, "reload {target}"),
+            Intent::Reload { target, service: None } => write!(f, "reload {target}"),
+            Intent::Reload { target, service: Some(service) } => write!(f, "reload {target} for {service}"),
             Intent::Node(intent) => write!(f, "{intent}"),
             Intent::Group(intent) => write!(f, "{intent}"),
             Intent::Silence(intent) => write!(f, "{intent}"),

@@ -33,7 +33,11 @@ pub fn canonical(primitive: &Primitive, args: &[&mut Dynamic]) -> Result<Argumen
         if param.kind == ParamKind::Closure {
             closure = Some(function(primitive, param.name, arg)?);
         } else {
-            values.push(value(primitive, param.name, param.kind, arg)?);
+            values.push(match param.default {
+                // `()` is how a script says that there is none.
+                Some("null") if arg.is_unit() => Value::Null,
+                _ => value(primitive, param.name, param.kind, arg)?,
+            });
         }
     }
     Ok(Arguments { values, closure })
@@ -294,6 +298,9 @@ mod tests {
             ),
             ("remove_node", json!(["node4"]), json!(["node4", null])),
             ("remove_node", json!(["workers", "node4"]), json!(["workers", "node4"])),
+            ("reload", json!(["proxy"]), json!(["proxy", null])),
+            ("reload", json!(["proxy", null]), json!(["proxy", null])),
+            ("reload", json!(["proxy", "web"]), json!(["proxy", "web"])),
             ("notify", json!([""]), json!([""])),
             (
                 "update",
@@ -324,6 +331,7 @@ mod tests {
             ),
             ("scale", json!(["web", 1.5]), "invalid", "found a number with a fraction 1.5"),
             ("scale", json!(["web", "3"]), "invalid", "found a string \"3\""),
+            ("reload", json!(["proxy", ""]), "invalid", "service must be a name"),
             ("sleep", json!([90]), "invalid", "text such as \"90s\""),
             ("sleep", json!(["soon"]), "invalid", "\"soon\" is no duration"),
             ("wait_until", json!(["5m", true]), "invalid", "closure must be a closure"),

@@ -304,11 +304,16 @@ pub static PRIMITIVES: &[Primitive] = &[
     Primitive {
         name: "reload",
         class: EffectClass::Reload,
-        signature: "reload(target)",
-        doc: "Asks a target of the configuration's `reload` section to read its own configuration again.",
+        signature: "reload(target) · reload(target, service)",
+        doc: "Brings a target of the configuration's `reload` section up to date: asks it to read its own configuration again, renders its file \
+              from the live services and nodes first if it is a template (nothing is sent when the file does not change), or tells a Docker Flow \
+              target of one service, or of all that carry `com.df.notify=true`. Only a Docker Flow target takes a service; others throw `invalid`.",
         returns: "()",
         example: "reload(\"prometheus\");",
-        params: &[needed("target", ParamKind::Name)],
+        params: &[
+            needed("target", ParamKind::Name),
+            Param { name: "service", kind: ParamKind::Name, default: Some("null") },
+        ],
     },
     Primitive {
         name: "notify",

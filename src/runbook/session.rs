@@ -206,7 +206,7 @@ impl Session {
             let (line, column) = (position.line().unwrap_or(0), position.position().unwrap_or(0));
             return Err(self.stop(Next::Call { primitive: primitive.name, args, line, column }));
         };
-        if recorded.primitive != primitive.name || recorded.args != args {
+        if recorded.primitive != primitive.name || !same(&recorded.args, &args) {
             let diverged = Next::Diverged {
                 seq: u32::try_from(state.passed).unwrap_or(u32::MAX),
                 recorded: shown_call(&recorded.primitive, &recorded.args),
@@ -273,6 +273,11 @@ impl Session {
             }
         }
     }
+}
+
+/// Is it the recorded call? One that was recorded before its primitive got another optional argument did not have it.
+fn same(recorded: &[Value], called: &[Value]) -> bool {
+    called.strip_prefix(recorded).is_some_and(|more| more.iter().all(Value::is_null))
 }
 
 /// An error of a primitive as a script catches it.

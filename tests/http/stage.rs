@@ -189,7 +189,7 @@ fn parts(config: Config, journal: Arc<MemoryJournal>, metrics: Arc<Metrics>, tol
         clock: Clock::System,
         journal,
         cluster: Arc::new(SimCluster::new(world, Clock::System)),
-        reload: Arc::new(SimReload::new(Vec::<String>::new())),
+        reload: Arc::new(SimReload::new(&Default::default())),
         alerts: None,
         humans: Arc::new(ConsoleHumans::new(told.clone())),
         fallback: Arc::new(ConsoleHumans::new(told.clone())),

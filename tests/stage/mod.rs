@@ -24,7 +24,7 @@ use runbookd::model::silence::SilenceIntent;
 use runbookd::model::{alert, label::Labels, payload};
 use runbookd::ports::{
     Alerts, Cluster, DeliverError, Humans, Journal, KnownAlert, NewIntake, NodeGroups, PortError, PostAnswer, Posts,
-    Queries, Reload, Sample,
+    Queries, Reload, Reloaded, Sample,
 };
 use runbookd::runbook::catalog::Catalog;
 use runbookd::runbook::evaluate::Evaluator;
@@ -32,6 +32,9 @@ use std::future::{Future, pending};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+
+/// Reload targets of every scenario: `settled` has nothing to reload.
+const TARGETS: [&str; 3] = ["prometheus", "proxy", "settled"];
 
 /// What outlives a process: the cluster, the people, Alertmanager, the files.
 pub struct Stage {
@@ -101,7 +104,7 @@ impl Stage {
     pub fn catalog(&self) -> Catalog {
         let own = Path::new(env!("CARGO_MANIFEST_DIR"));
         let root = if self.shipped { own } else { self.files.path() };
-        let targets = ["prometheus".to_string()];
+        let targets = TARGETS.map(String::from);
         Catalog::load(&root.join("rules"), &root.join("runbooks"), &targets, None).unwrap_or_else(|findings| {
             let all: Vec<String> = findings.iter().map(ToString::to_string).collect();
             panic!("the scenario's files are not valid:\n{}", all.join("\n"))
@@ -269,12 +272,20 @@ impl Posts for Outside {
 
 #[async_trait]
 impl Reload for Outside {
-    async fn reload(&self, target: &str) -> Result<(), PortError> {
-        self.living(async { self.reloads.lock().expect("unpoisoned").push(target.to_string()) }).await;
-        Ok(())
+    async fn reload(&self, target: &str, service: Option<&str>) -> Result<Reloaded, PortError> {
+        let shown = service.map_or(target.to_string(), |service| format!("{target} for {service}"));
+        self.living(async {
+            // As a template whose file is as it should be.
+            if target == "settled" {
+                return Ok(Reloaded::Unchanged);
+            }
+            self.reloads.lock().expect("unpoisoned").push(shown);
+            Ok(Reloaded::Done)
+        })
+        .await
     }
     fn targets(&self) -> Vec<String> {
-        vec!["prometheus".to_string()]
+        TARGETS.map(String::from).to_vec()
     }
 }
 

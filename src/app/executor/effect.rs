@@ -14,7 +14,7 @@ use crate::model::label::Labels;
 use crate::model::rule::Rule;
 use crate::model::run::RunState;
 use crate::model::step::{Intent, Outcome, Step, StepError};
-use crate::ports::{ErrorKind, ErrorReason, Write};
+use crate::ports::{ErrorKind, ErrorReason, Reloaded, Write};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use tokio::sync::oneshot;
@@ -80,11 +80,11 @@ impl Executor {
         let Some(step) = work.steps.last().cloned() else { return Flow::On };
         match &step.intent {
             Some(Intent::Services(_)) => self.carry_out(work, step, true).await,
-            Some(Intent::Reload { target }) => {
+            Some(Intent::Reload { target, service }) => {
                 // A reload is idempotent: it is repeated, if it still may.
-                let target = target.clone();
+                let (target, service) = (target.clone(), service.clone());
                 match self.may_reload(work, &target).await {
-                    Ok(()) => self.call_reload(work, step, &target).await,
+                    Ok(()) => self.call_reload(work, step, &target, service.as_deref()).await,
                     Err(stop) => self.stopped(work, step, stop),
                 }
             }
@@ -352,14 +352,15 @@ impl Executor {
 
     pub(super) async fn reload(self: &Arc<Self>, work: &mut Work, primitive: &'static str, args: Vec<Value>) -> Flow {
         let target = args.first().and_then(Value::as_str).unwrap_or_default().to_string();
+        let service = args.get(1).and_then(Value::as_str).map(str::to_string);
         let mut step = self.new_step(work, primitive, args);
         if let Err(stop) = self.may_reload(work, &target).await {
             return self.stopped(work, step, stop);
         }
-        step.intent = Some(Intent::Reload { target: target.clone() });
+        step.intent = Some(Intent::Reload { target: target.clone(), service: service.clone() });
         work.steps.push(step.clone());
         match self.record_intent(&step).await {
-            Ok(()) => self.call_reload(work, step, &target).await,
+            Ok(()) => self.call_reload(work, step, &target, service.as_deref()).await,
             Err(stop) => self.stopped(work, step, stop),
         }
     }
@@ -371,11 +372,12 @@ impl Executor {
         self.may_begin(work).await
     }
 
-    async fn call_reload(self: &Arc<Self>, work: &mut Work, step: Step, target: &str) -> Flow {
+    async fn call_reload(self: &Arc<Self>, work: &mut Work, step: Step, target: &str, service: Option<&str>) -> Flow {
         let mut tries = 0;
         loop {
-            let error = match self.parts.reload.reload(target).await {
-                Ok(()) => return self.answer(work, step, Outcome::Applied, Ok(Value::Null)),
+            let error = match self.parts.reload.reload(target, service).await {
+                Ok(Reloaded::Done) => return self.answer(work, step, Outcome::Applied, Ok(Value::Null)),
+                Ok(Reloaded::Unchanged) => return self.answer(work, step, Outcome::Unchanged, Ok(Value::Null)),
                 Err(error) => error,
             };
             tries += 1;

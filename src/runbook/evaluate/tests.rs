@@ -344,3 +344,20 @@ async fn a_pool_answers_every_job_and_survives_dropped_ones() {
     let inline = Evaluator::inline().evaluate(job(program, vec![], None)).await;
     assert_eq!(outcome(&inline.next), "call now[] at 2:9");
 }
+
+#[test]
+fn a_call_that_was_recorded_before_its_primitive_got_another_argument_is_the_same() {
+    let recorded = |args: Value| vec![step("reload", args, value(Value::Null))];
+    check("reload(\"proxy\"); 1", recorded(json!(["proxy"])), "done 1");
+    check("reload(\"proxy\"); 1", recorded(json!(["proxy", null])), "done 1");
+    check(
+        "reload(\"proxy\", \"web\");",
+        recorded(json!(["proxy"])),
+        r#"diverged at 0: reload("proxy") / reload("proxy", "web")"#,
+    );
+    check(
+        "reload(\"proxy\");",
+        recorded(json!(["proxy", "web"])),
+        r#"diverged at 0: reload("proxy", "web") / reload("proxy", null)"#,
+    );
+}

@@ -10,11 +10,13 @@ mod world;
 pub use log::{Applied, WorldError};
 pub use world::{Behaviour, FailureAction, NodeGroup, ServiceSpec, World};
 
+use crate::adapters::reload::{takes_no_service, unknown_target};
 use crate::clock::Clock;
+use crate::config::ReloadTarget;
 use crate::model::cluster::{
     Convergence, JobIntent, JobState, Node, NodeIntent, Service, ServiceChange, ServiceIntent, Task,
 };
-use crate::ports::{Cluster, ErrorReason, PortError, Reload};
+use crate::ports::{Cluster, ErrorReason, PortError, Reload, Reloaded};
 use async_trait::async_trait;
 use jiff::Timestamp;
 use job::{JobBehaviour, SimJob};
@@ -343,16 +345,18 @@ impl Cluster for SimCluster {
 
 /// Reload targets that only record what was asked of them.
 pub struct SimReload {
-    targets: Vec<String>,
+    /// By name: does it take a service?
+    targets: BTreeMap<String, bool>,
     done: Mutex<Vec<String>>,
 }
 
 impl SimReload {
-    pub fn new(targets: impl IntoIterator<Item = impl Into<String>>) -> Self {
-        SimReload { targets: targets.into_iter().map(Into::into).collect(), done: Mutex::default() }
+    pub fn new(config: &BTreeMap<String, ReloadTarget>) -> Self {
+        let targets = config.iter().map(|(name, target)| (name.clone(), target.takes_service()));
+        SimReload { targets: targets.collect(), done: Mutex::default() }
     }
 
-    /// The targets that were reloaded, in order.
+    /// What was reloaded, in order: `proxy`, or `proxy web` when it was about one service.
     pub fn reloaded(&self) -> Vec<String> {
         self.done.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
     }
@@ -360,16 +364,19 @@ impl SimReload {
 
 #[async_trait]
 impl Reload for SimReload {
-    async fn reload(&self, target: &str) -> Result<(), PortError> {
-        if !self.targets.iter().any(|known| known == target) {
-            return Err(crate::adapters::reload::unknown_target(target, &self.targets));
-        }
-        self.done.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(target.to_string());
-        Ok(())
+    async fn reload(&self, target: &str, service: Option<&str>) -> Result<Reloaded, PortError> {
+        let done = match (self.targets.get(target), service) {
+            (None, _) => return Err(unknown_target(target, &self.targets())),
+            (Some(false), Some(service)) => return Err(takes_no_service(target, service)),
+            (Some(true), Some(service)) => format!("{target} {service}"),
+            (Some(_), None) => target.to_string(),
+        };
+        self.done.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(done);
+        Ok(Reloaded::Done)
     }
 
     fn targets(&self) -> Vec<String> {
-        self.targets.clone()
+        self.targets.keys().cloned().collect()
     }
 }
 

@@ -333,6 +333,7 @@ impl SimService {
             update_message,
             template_hash: self.spec.hash.to_string(),
             previous_template_hash: self.previous.as_ref().map(|previous| previous.hash.to_string()),
+            ports: Vec::new(),
         }
     }
 
@@ -374,6 +375,7 @@ impl SimService {
             desired_state: desired.to_string(),
             error: error.to_string(),
             image: image.to_string(),
+            addresses: Vec::new(),
         };
         let image = self.spec.template.image.as_str();
         // In the middle of an update the tasks that run are still the replaced ones, but for the first.

@@ -13,8 +13,8 @@ use crate::model::cluster::{
 };
 use crate::ports::{Cluster, ErrorReason, PortError};
 use async_trait::async_trait;
-use bollard::query_parameters::{EventsOptionsBuilder, ListTasksOptionsBuilder};
-use connect::Connection;
+use bollard::query_parameters::EventsOptionsBuilder;
+pub use connect::Connection;
 use futures_util::StreamExt;
 use serde_json::Value;
 use spec::TaskCount;
@@ -109,28 +109,24 @@ impl Cluster for SwarmCluster {
     async fn tasks(&self, service: &str) -> Result<Vec<Task>, PortError> {
         let raw = self.find(service).await?;
         let id = raw["ID"].as_str().unwrap_or_default();
-        let options = ListTasksOptionsBuilder::new().filters(&HashMap::from([("service", vec![id])])).build();
-        let mut tasks =
-            self.connection.read("list tasks", |docker| async move { docker.list_tasks(Some(options)).await }).await?;
+        let mut tasks = self.raw_tasks(Some(id), false).await?;
         let nodes = self.nodes().await?;
-        let names: HashMap<&str, &str> = nodes.iter().map(|node| (node.id.as_str(), node.name.as_str())).collect();
-        let made = |task: &bollard::models::Task| task.created_at.as_ref()?.parse::<jiff::Timestamp>().ok();
+        let nodes = nodes.iter().map(|node| (node.id.as_str(), node.name.as_str())).collect();
+        let made = |task: &Value| task["CreatedAt"].as_str()?.parse::<jiff::Timestamp>().ok();
         tasks.sort_by_key(|task| std::cmp::Reverse(made(task)));
-        let show = |task: bollard::models::Task| {
-            let status = task.status.unwrap_or_default();
-            let node = task.node_id.unwrap_or_default();
-            let image = task.spec.and_then(|spec| spec.container_spec).and_then(|container| container.image);
-            Task {
-                id: task.id.unwrap_or_default(),
-                service: service.to_string(),
-                node: names.get(node.as_str()).map_or(node.clone(), |name| name.to_string()),
-                state: status.state.map(|state| state.to_string()).unwrap_or_default(),
-                desired_state: task.desired_state.map(|state| state.to_string()).unwrap_or_default(),
-                error: status.err.unwrap_or_default(),
-                image: image.unwrap_or_default(),
-            }
-        };
-        Ok(tasks.into_iter().map(show).collect())
+        Ok(tasks.iter().map(|task| spec::task(task, service, &nodes)).collect())
+    }
+
+    async fn live_tasks(&self) -> Result<Vec<Task>, PortError> {
+        let services = array(self.connection.get("list services", "/services").await?);
+        let nodes = self.nodes().await?;
+        let names = services.iter().filter_map(|raw| Some((raw["ID"].as_str()?, raw["Spec"]["Name"].as_str()?)));
+        let names: HashMap<&str, &str> = names.collect();
+        let nodes = nodes.iter().map(|node| (node.id.as_str(), node.name.as_str())).collect();
+        let tasks = self.raw_tasks(None, true).await?;
+        // A task whose service came or went between the two reads is the next look's.
+        let named = tasks.iter().filter_map(|task| Some((task, *names.get(task["ServiceID"].as_str()?)?)));
+        Ok(named.map(|(task, service)| spec::task(task, service, &nodes)).collect())
     }
 
     async fn nodes(&self) -> Result<Vec<Node>, PortError> {

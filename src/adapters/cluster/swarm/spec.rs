@@ -1,10 +1,10 @@
 //! A service's spec as Docker's JSON: what we read of it, and how one field is changed while every other one stays as it is.
 
-use crate::model::cluster::{Limits, Mode, Service, ServiceChange, SpecFields, UpdateState};
+use crate::model::cluster::{Limits, Mode, Port, Service, ServiceChange, SpecFields, Task, UpdateState};
 use crate::ports::{ErrorReason, PortError, STEP_LABEL};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 /// The tasks of a service, counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -40,6 +40,39 @@ pub fn read(raw: &Value, tasks: TaskCount) -> Service {
         update_message: text(&raw["UpdateStatus"]["Message"]),
         template_hash: template_hash(template),
         previous_template_hash: previous(raw).map(|previous| template_hash(&previous["TaskTemplate"])),
+        ports: ports(raw),
+    }
+}
+
+/// The published ports: as Swarm has settled them, or else as they were asked for.
+fn ports(raw: &Value) -> Vec<Port> {
+    let settled = raw["Endpoint"]["Ports"].as_array();
+    let ports = settled.or_else(|| raw["Spec"]["EndpointSpec"]["Ports"].as_array());
+    let number = |value: &Value| value.as_u64().and_then(|port| u16::try_from(port).ok()).unwrap_or_default();
+    let show = |port: &Value| Port {
+        protocol: port["Protocol"].as_str().unwrap_or("tcp").to_string(),
+        target: number(&port["TargetPort"]),
+        published: number(&port["PublishedPort"]),
+        mode: port["PublishMode"].as_str().unwrap_or("ingress").to_string(),
+    };
+    ports.into_iter().flatten().map(show).collect()
+}
+
+/// A task out of Docker's JSON; `nodes` are names by id.
+pub fn task(raw: &Value, service: &str, nodes: &HashMap<&str, &str>) -> Task {
+    let node = raw["NodeID"].as_str().unwrap_or_default();
+    let attachments = raw["NetworksAttachments"].as_array().into_iter().flatten();
+    let addresses = attachments.flat_map(|attachment| attachment["Addresses"].as_array().into_iter().flatten());
+    Task {
+        id: text(&raw["ID"]),
+        service: service.to_string(),
+        node: nodes.get(node).unwrap_or(&node).to_string(),
+        state: text(&raw["Status"]["State"]),
+        desired_state: text(&raw["DesiredState"]),
+        error: text(&raw["Status"]["Err"]),
+        image: text(&raw["Spec"]["ContainerSpec"]["Image"]),
+        // `10.0.1.5/24`: what follows is the size of the network.
+        addresses: addresses.filter_map(|address| address.as_str()?.split('/').next()).map(str::to_string).collect(),
     }
 }
 
