@@ -48,8 +48,16 @@ pub const ALERTMANAGER: Source = Source {
     key: "alertmanager.token_file",
 };
 
+pub const HOOKS: Source =
+    Source { what: "the bearer token of the hooks", variable: "RUNBOOKD_HOOKS_TOKEN", key: "hooks.token_file" };
+pub const GITHUB: Source = Source {
+    what: "the secret of GitHub's webhook",
+    variable: "RUNBOOKD_GITHUB_SECRET",
+    key: "hooks.github_secret_file",
+};
+
 /// Every secret there is.
-pub const SOURCES: [Source; 5] = [TOKEN, SLACK_TOKEN, SLACK_WEBHOOK, HEARTBEAT, ALERTMANAGER];
+pub const SOURCES: [Source; 7] = [TOKEN, SLACK_TOKEN, SLACK_WEBHOOK, HEARTBEAT, ALERTMANAGER, HOOKS, GITHUB];
 
 /// The secrets of one process, read once at start.
 #[derive(Clone, Debug, Default)]
@@ -59,6 +67,8 @@ pub struct Secrets {
     pub slack_webhook_url: Option<Secret>,
     pub heartbeat_url: Option<Secret>,
     pub alertmanager_token: Option<Secret>,
+    pub hooks_token: Option<Secret>,
+    pub github_secret: Option<Secret>,
 }
 
 impl Secrets {
@@ -71,6 +81,8 @@ impl Secrets {
             slack_webhook_url: read(SLACK_WEBHOOK)?,
             heartbeat_url: read(HEARTBEAT)?,
             alertmanager_token: read(ALERTMANAGER)?,
+            hooks_token: read(HOOKS)?,
+            github_secret: read(GITHUB)?,
         })
     }
 }
@@ -82,6 +94,8 @@ impl Source {
             "slack.token_file" => config.slack.token_file.as_deref(),
             "slack.webhook_url_file" => config.slack.webhook_url_file.as_deref(),
             "heartbeat.url_file" => config.heartbeat.url_file.as_deref(),
+            "hooks.token_file" => config.hooks.token_file.as_deref(),
+            "hooks.github_secret_file" => config.hooks.github_secret_file.as_deref(),
             _ => config.alertmanager.token_file.as_deref(),
         }
     }
