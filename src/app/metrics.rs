@@ -2,6 +2,7 @@
 //!
 //! Labels have small closed sets of values (outcomes, states, guards, codes of reasons), never a label of an alert.
 
+use crate::model::event::On;
 use crate::model::incident::State;
 use crate::model::run::RunState;
 use crate::model::step::Outcome;
@@ -26,6 +27,7 @@ macro_rules! labels {
 }
 labels! {
     Result { outcome }
+    Happened { on, outcome }
     Code { code }
     Cause { reason }
     Door { source, code }
@@ -57,6 +59,7 @@ pub struct Metrics {
     /// What is registered, as the exposition names it without `_total`.
     names: Vec<&'static str>,
     alerts: Family<Result, Counter>,
+    events: Family<Happened, Counter>,
     intake_posts: Family<Code, Counter>,
     intake_rejected: Family<Cause, Counter>,
     event_posts: Family<Door, Counter>,
@@ -95,6 +98,7 @@ impl Metrics {
             registry: Registry::default(),
             names: Vec::new(),
             alerts: Family::default(),
+            events: Family::default(),
             intake_posts: Family::default(),
             intake_rejected: Family::default(),
             event_posts: Family::default(),
@@ -135,6 +139,11 @@ impl Metrics {
     /// What alerts, runs and messages go through.
     fn register_flow(&mut self) {
         self.add("runbookd_alerts", "Alerts received, by what they changed", self.alerts.clone());
+        self.add(
+            "runbookd_events",
+            "Events handled, by where they come from and whether a rule matched",
+            self.events.clone(),
+        );
         self.add(
             "runbookd_intake_posts",
             "Posts to the Alertmanager endpoint, by HTTP status",
@@ -218,6 +227,11 @@ impl Metrics {
         for outcome in ["matched", "no_rule"] {
             drop(self.routes.get_or_create(&Result { outcome: outcome.into() }));
         }
+        for on in On::ALL {
+            for outcome in ["matched", "no_rule"] {
+                drop(self.events.get_or_create(&Happened { on: on.name().into(), outcome: outcome.into() }));
+            }
+        }
         for reason in ["malformed", "unauthorized", "too_large", "timeout", "broken", "journal", "starting"] {
             drop(self.intake_rejected.get_or_create(&Cause { reason: reason.into() }));
         }
@@ -231,6 +245,11 @@ impl Metrics {
     /// One alert of a post was looked at: `firing`, `resolved`, `repeat`, `stale`, `malformed` …
     pub fn alert(&self, outcome: impl Into<Word>) {
         self.alerts.get_or_create(&Result { outcome: outcome.into() }).inc();
+    }
+
+    /// An event was handled: `matched`, `no_rule`.
+    pub fn event(&self, on: On, outcome: impl Into<Word>) {
+        self.events.get_or_create(&Happened { on: on.name().into(), outcome: outcome.into() }).inc();
     }
 
     /// A post was answered with this HTTP status.

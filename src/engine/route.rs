@@ -1,6 +1,7 @@
 //! Route: which rules an alert falls under, with which key, and why no other. Pure.
 
 use crate::model::alert::Fingerprint;
+use crate::model::event::{Event, On};
 use crate::model::incident::Reason;
 use crate::model::label::Labels;
 use crate::model::matcher::Matcher;
@@ -37,12 +38,22 @@ pub fn route(catalog: &Catalog, labels: &Labels, fingerprint: Fingerprint) -> Ro
     Routed { matched }
 }
 
+/// The rules that take an event, with their keys: first match wins, `continue` goes on. None is no fault: most of what happens concerns nobody.
+pub fn route_event(catalog: &Catalog, event: &Event) -> Vec<Match> {
+    let mut matched = Vec::new();
+    let taking = catalog.matching_event(event.on, &event.labels).filter(|rule| rule.own || !event.own);
+    for rule in taking {
+        matched.push(Match { rule: rule.clone(), key: key(rule, &event.labels, Fingerprint::of(&event.labels)) });
+        if !rule.goes_on {
+            break;
+        }
+    }
+    matched
+}
+
 fn key(rule: &Rule, labels: &Labels, fingerprint: Fingerprint) -> Result<String, Reason> {
     let missing = |label: &str, who: &str| {
-        Reason::new(
-            "label_missing",
-            format!("the alert has no label {label:?}, which {who} of the rule {} needs", rule.name),
-        )
+        Reason::new("label_missing", format!("it has no label {label:?}, which {who} of the rule {} needs", rule.name))
     };
     let key = rule.key(labels).map_err(|label| missing(&label, "`by`"))?;
     // A grant that names nothing would deny every step: people hear of it before anything starts.
@@ -64,10 +75,11 @@ pub struct Near {
     pub kept_from: Vec<String>,
 }
 
-/// The `n` rules that came closest without matching, best first. A rule that has nothing in common with the alert is not close. Looks at every
+/// The `n` rules on events of a kind (`None`: on alerts) that came closest without matching, best first. A rule that has nothing in common with the alert is not close. Looks at every
 /// rule: for what people read, not for every alert.
-pub fn closest(catalog: &Catalog, labels: &Labels, n: usize) -> Vec<Near> {
-    let mut close: Vec<_> = catalog.rules.iter().filter_map(|rule| Some((rank(rule, labels)?, rule))).collect();
+pub fn closest(catalog: &Catalog, on: Option<On>, labels: &Labels, n: usize) -> Vec<Near> {
+    let rules = catalog.rules.iter().filter(|rule| rule.on == on);
+    let mut close: Vec<_> = rules.filter_map(|rule| Some((rank(rule, labels)?, rule))).collect();
     close.sort_by_key(|(rank, _)| *rank);
     close.into_iter().take(n).map(|(_, rule)| near(rule, labels)).collect()
 }
@@ -160,7 +172,7 @@ pub fn explain(catalog: &Catalog, labels: &Labels) -> Explanation {
         fingerprint,
         not_reached: all.map(|rule| rule.name.clone()).collect(),
         matched: routed.into_iter().map(|one| explained(catalog, one, labels, fingerprint)).collect(),
-        closest: closest(catalog, labels, CLOSEST),
+        closest: closest(catalog, None, labels, CLOSEST),
     }
 }
 
@@ -271,7 +283,7 @@ mod tests {
     #[test]
     fn the_closest_rules_say_what_kept_them() {
         let alert = labels(&[("alertname", "HighLatency"), ("severity", "info"), ("team", "ops")]);
-        let near = closest(&catalog(), &alert, 3);
+        let near = closest(&catalog(), None, &alert, 3);
         assert_eq!(near.len(), 1, "what matches is not close, and what shares nothing is not: {near:?}");
         assert_eq!((near[0].rule.as_str(), near[0].matched, near[0].of), ("slow", 1, 2));
         assert_eq!(near[0].kept_from, ["severity is \"info\", the rule wants severity!~\"info|none\""]);
@@ -284,7 +296,7 @@ mod tests {
             rule("same", &["alertname = \"HighLatency\"", "zone = \"a\"", "team = \"x\""], |_| {}),
         ];
         let alert = labels(&[("alertname", "HighLatency"), ("service", "web")]);
-        let near = closest(&Catalog::new(rules, BTreeMap::new()), &alert, 5);
+        let near = closest(&Catalog::new(rules, BTreeMap::new()), None, &alert, 5);
         assert_eq!(near.iter().map(|near| near.rule.as_str()).collect::<Vec<_>>(), ["same", "other"]);
         assert_eq!(near[0].kept_from[0], "there is no label zone, the rule wants zone=\"a\"");
     }

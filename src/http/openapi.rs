@@ -157,7 +157,7 @@ mod tests {
         assert_eq!(words("Outcome"), json!([InDoubt, Waiting, Applied, Unchanged, Observed, Failed, Denied]));
         use RunState::{Done, Escalated, Interrupted, Running, Suspended};
         assert_eq!(words("RunState"), json!([Running, Suspended, Done, RunState::Failed, Escalated, Interrupted]));
-        assert_eq!(words("Handler"), json!([Handler::OnFiring, Handler::OnResolved]));
+        assert_eq!(words("Handler"), json!(Handler::ALL));
     }
 
     fn incident() -> Incident {
@@ -176,6 +176,8 @@ mod tests {
             had_effect: false,
             effects: Vec::new(),
             locks: Vec::new(),
+            event: None,
+            next_event: None,
             gave_back: false,
             acked_by: None,
             escalated: false,
@@ -247,6 +249,9 @@ mod tests {
         Rule {
             name: String::new(),
             place: String::new(),
+            on: None,
+            schedule: None,
+            own: false,
             matchers: vec![],
             by: vec![],
             runbook: None,

@@ -2,7 +2,7 @@
 
 use crate::http::problem::Problem;
 use crate::http::shared::Shared;
-use crate::http::{auth, catalog, cluster, doors, health, hooks, incidents, intake, openapi, pause, runs};
+use crate::http::{auth, catalog, cluster, doors, health, hooks, incidents, intake, manual, openapi, pause, runs};
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::Method;
@@ -54,6 +54,7 @@ pub fn routes() -> Vec<Route> {
         post("/api/v1/incidents/{id}/ack", Token, self::post(incidents::ack)),
         post("/api/v1/incidents/{id}/close", Token, self::post(incidents::close)),
         get("/api/v1/runs", Token, self::get(runs::list)),
+        post("/api/v1/runs", Token, self::post(manual::start)),
         get("/api/v1/runs/{id}", Token, self::get(runs::show)),
         get("/api/v1/rules", Token, self::get(catalog::rules)),
         get("/api/v1/runbooks", Token, self::get(catalog::runbooks)),

@@ -1,6 +1,7 @@
 //! An incident: one firing episode under one rule and one key, open until nothing of it fires.
 
 use super::alert::Fingerprint;
+use super::event::Event;
 use super::label::Labels;
 use super::run::RunId;
 use jiff::Timestamp;
@@ -150,6 +151,12 @@ pub struct Incident {
     /// Targets that its runs locked beyond those that its rule's grant names literally.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub locks: Vec<String>,
+    /// The event that it is about. An alert's incident has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub event: Option<Box<Event>>,
+    /// A newer event of its key, which waits for the run that is at work to end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_event: Option<Box<Event>>,
     /// Who has it.
     pub acked_by: Option<String>,
     /// People have been told (there is a thread).

@@ -16,9 +16,10 @@ pub struct Index {
 }
 
 impl Index {
-    pub fn new(rules: &[Arc<Rule>]) -> Self {
+    /// Of these rules, each with its position.
+    pub fn new<'a>(rules: impl Iterator<Item = (u32, &'a Arc<Rule>)> + Clone) -> Self {
         let mut shared: HashMap<(&str, &str), u32> = HashMap::new();
-        for rule in rules {
+        for (_, rule) in rules.clone() {
             for matcher in &rule.matchers {
                 for value in matcher.literals().unwrap_or_default() {
                     *shared.entry((&matcher.name, value)).or_default() += 1;
@@ -26,7 +27,7 @@ impl Index {
             }
         }
         let mut index = Index::default();
-        for (at, rule) in (0u32..).zip(rules) {
+        for (at, rule) in rules {
             let key = rule
                 .matchers
                 .iter()
@@ -92,7 +93,7 @@ mod tests {
             let labels: Labels = labels.into_iter().collect();
             let matching = |at: &u32| rules[*at as usize].matchers.iter().all(|one| one.matches(&labels));
             let scan: Vec<u32> = (0..rules.len() as u32).filter(matching).collect();
-            let found: Vec<u32> = Index::new(&rules).candidates(&labels).into_iter().filter(matching).collect();
+            let found: Vec<u32> = Index::new((0u32..).zip(&rules)).candidates(&labels).into_iter().filter(matching).collect();
             prop_assert_eq!(found, scan);
         }
     }
@@ -106,6 +107,6 @@ mod tests {
             })
             .collect();
         let labels: Labels = [("alertname", "HighLatency"), ("service", "s7")].into_iter().collect();
-        assert_eq!(Index::new(&rules).candidates(&labels), [7]);
+        assert_eq!(Index::new((0u32..).zip(&rules)).candidates(&labels), [7]);
     }
 }

@@ -15,6 +15,7 @@ pub mod message;
 pub mod payload;
 pub mod rule;
 pub mod run;
+pub mod schedule;
 pub mod step;
 pub mod template;
 pub mod text;

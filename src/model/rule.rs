@@ -1,8 +1,10 @@
 //! A rule: matchers → runbook, with parameters, guards and verification. Parsed and valid; the file format is in `runbook::rules`.
 
 use super::duration::Duration;
+use super::event::On;
 use super::label::Labels;
 use super::matcher::Matcher;
+use super::schedule::Schedule;
 use super::template::Template;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -12,6 +14,12 @@ pub struct Rule {
     pub name: String,
     /// `rules/web.yaml:12`, for people.
     pub place: String,
+    /// The events that it takes; `None`: alerts.
+    pub on: Option<On>,
+    /// For `on: schedule`: when.
+    pub schedule: Option<Schedule>,
+    /// It takes events that steps of ours brought about, too.
+    pub own: bool,
     /// All of them must match.
     pub matchers: Vec<Matcher>,
     /// One incident per combination of these labels; empty: one per alert.
@@ -47,6 +55,9 @@ impl Rule {
         Rule {
             name: name.to_string(),
             place: String::new(),
+            on: None,
+            schedule: None,
+            own: false,
             matchers,
             by: Vec::new(),
             runbook: None,

@@ -16,13 +16,17 @@ lettered_id!(RunId, "r");
 #[serde(rename_all = "snake_case")]
 pub enum Handler {
     OnFiring,
+    OnEvent,
     OnResolved,
 }
 
 impl Handler {
+    pub const ALL: [Handler; 3] = [Handler::OnFiring, Handler::OnEvent, Handler::OnResolved];
+
     pub fn name(self) -> &'static str {
         match self {
             Handler::OnFiring => "on_firing",
+            Handler::OnEvent => "on_event",
             Handler::OnResolved => "on_resolved",
         }
     }

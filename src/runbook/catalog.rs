@@ -7,6 +7,7 @@ use super::program::Program;
 use super::rules::{self, Written};
 use super::sandbox;
 use crate::model::diagnostic::{Diagnostic, Severity, nearest};
+use crate::model::event::On;
 use crate::model::index::Index;
 use crate::model::label::Labels;
 use crate::model::rule::Rule;
@@ -26,6 +27,8 @@ pub struct Catalog {
     /// Over every file read: tells one content from another.
     pub digest: String,
     index: Index,
+    /// The rules on events.
+    events: BTreeMap<On, Index>,
     positions: HashMap<String, usize>,
     /// What compiling each program warned of: a program that is taken over keeps its warnings.
     compiled: HashMap<String, Vec<Diagnostic>>,
@@ -45,9 +48,12 @@ struct RuleFile {
 impl Catalog {
     /// A catalog of rules and programs that are known to fit each other.
     pub fn new(rules: Vec<Arc<Rule>>, programs: BTreeMap<String, Arc<Program>>) -> Self {
-        let index = Index::new(&rules);
+        let of = |on: Option<On>| Index::new((0u32..).zip(&rules).filter(|(_, rule)| rule.on == on));
+        let index = of(None);
+        let taken: BTreeSet<On> = rules.iter().filter_map(|rule| rule.on).collect();
+        let events = taken.into_iter().map(|on| (on, of(Some(on)))).collect();
         let positions = rules.iter().enumerate().map(|(at, rule)| (rule.name.clone(), at)).collect();
-        Catalog { rules, programs, index, positions, ..Catalog::default() }
+        Catalog { rules, programs, index, events, positions, ..Catalog::default() }
     }
 
     /// Reads, parses, compiles and cross-checks both directories. All or nothing. Unchanged runbooks are taken over from `previous` without compiling.
@@ -98,7 +104,21 @@ impl Catalog {
 
     /// The rules whose matchers all match, in order. Its cost does not grow with the number of rules that ask for other values.
     pub fn matching(&self, labels: &Labels) -> impl Iterator<Item = &Arc<Rule>> {
-        let candidates = self.index.candidates(labels).into_iter().map(|at| &self.rules[at as usize]);
+        self.found_by(&self.index, labels)
+    }
+
+    /// The same for an event: the rules on events of its kind.
+    pub fn matching_event(&self, on: On, labels: &Labels) -> impl Iterator<Item = &Arc<Rule>> {
+        self.events.get(&on).into_iter().flat_map(move |index| self.found_by(index, labels))
+    }
+
+    /// Does any rule take events of this kind?
+    pub fn listens(&self, on: On) -> bool {
+        self.events.contains_key(&on)
+    }
+
+    fn found_by(&self, index: &Index, labels: &Labels) -> impl Iterator<Item = &Arc<Rule>> {
+        let candidates = index.candidates(labels).into_iter().map(|at| &self.rules[at as usize]);
         candidates.filter(|rule| rule.matches(labels))
     }
 }
@@ -255,8 +275,9 @@ impl Checker<'_> {
                 error("rule_unknown_runbook", places.runbook, format!("there is no runbook `{name}`"), Some(help));
             }
             Some((name, Some(program))) => {
-                if !program.handlers.contains(&Handler::OnFiring) {
-                    let message = format!("the runbook `{name}` has no `fn on_firing(alert, params)`");
+                let wanted = if rule.on.is_some() { "on_event(event, params)" } else { "on_firing(alert, params)" };
+                if rule_handler(rule, program).is_none() {
+                    let message = format!("the runbook `{name}` has no `fn {wanted}`");
                     let help = "write the handler, or name a runbook that has it".to_string();
                     error("rule_no_handler", places.runbook, message, Some(help));
                 }
@@ -278,6 +299,15 @@ impl Checker<'_> {
         }
         self.found.extend(findings);
     }
+}
+
+/// The handler of the runbook that a rule starts. For an event one that was written for alerts will do: both get labels, annotations and a time.
+pub fn rule_handler(rule: &Rule, program: &Program) -> Option<Handler> {
+    let wanted: &[Handler] = match rule.on {
+        None => &[Handler::OnFiring],
+        Some(_) => &[Handler::OnEvent, Handler::OnFiring],
+    };
+    wanted.iter().copied().find(|handler| program.handlers.contains(handler))
 }
 
 /// Each parameter must be declared by the runbook's `defaults()`, with a value of the same type.

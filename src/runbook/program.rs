@@ -33,7 +33,10 @@ pub const CODES: [(&str, &str); 15] = [
     ("runbook_syntax", "the file is no valid Rhai"),
     ("runbook_too_large", "the file, or something in it, is larger than the sandbox allows"),
     ("runbook_import", "an import of something else than a module in runbooks/lib/, or of modules in a circle"),
-    ("runbook_no_handler", "the runbook has neither on_firing(alert, params) nor on_resolved(alert, params)"),
+    (
+        "runbook_no_handler",
+        "the runbook has no handler: on_firing(alert, params), on_resolved(alert, params) or on_event(event, params)",
+    ),
     ("runbook_handler_arguments", "a handler or defaults() with the wrong number of arguments"),
     ("runbook_handler_unsupported", "a handler that this build does not call: it would silently do nothing"),
     ("runbook_defaults", "defaults() failed, or returned something else than a map of plain values"),
@@ -171,15 +174,15 @@ fn handlers(main: &File, ast: &AST, found: &mut Vec<Diagnostic>) -> Vec<Handler>
     for function in ast.iter_functions() {
         let place = |code: &str, message: String| main.at_function(code, function.name, message);
         match function.name {
-            "on_event" | "verify" => found.push(
+            "verify" => found.push(
                 place("runbook_handler_unsupported", format!("this build does not call {}", function.name))
-                    .help("remove it; there are on_firing(alert, params) and on_resolved(alert, params)"),
+                    .help("remove it; there are on_firing(alert, params), on_resolved(alert, params) and on_event(event, params)"),
             ),
             "defaults" if !function.params.is_empty() => {
                 found.push(place("runbook_handler_arguments", "defaults() takes no arguments".to_string()));
             }
             name => {
-                let Some(handler) = [Handler::OnFiring, Handler::OnResolved].into_iter().find(|it| it.name() == name)
+                let Some(handler) = Handler::ALL.into_iter().find(|it| it.name() == name)
                 else {
                     continue;
                 };
@@ -190,7 +193,7 @@ fn handlers(main: &File, ast: &AST, found: &mut Vec<Diagnostic>) -> Vec<Handler>
                     let count = function.params.len();
                     found.push(
                         place("runbook_handler_arguments", format!("{name} takes 2 arguments, this one has {count}"))
-                            .help(format!("write `fn {name}(alert, params)`")),
+                            .help(format!("write `fn {name}({}, params)`", if handler == Handler::OnEvent { "event" } else { "alert" })),
                     );
                 }
             }

@@ -5,8 +5,10 @@ use super::document::{Node, Place, Value};
 use super::primitives;
 use crate::model::diagnostic::{Diagnostic, nearest};
 use crate::model::duration::Duration;
-use crate::model::matcher::Matcher;
+use crate::model::event::On;
+use crate::model::matcher::{Matcher, Op};
 use crate::model::rule::{Budget, Grant, Rule};
+use crate::model::schedule::Schedule;
 use crate::model::template::Template;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
@@ -57,6 +59,7 @@ pub struct Places {
 const RULE_KEYS: &[&str] = &[
     "name",
     "on",
+    "schedule",
     "match",
     "by",
     "runbook",
@@ -157,7 +160,8 @@ impl Reader<'_> {
         let mut rule = Rule::matching(name.as_deref().unwrap_or_default(), Vec::new());
         rule.place = format!("{}:{}", self.file, node.place.line);
         self.not_enforced(&fields);
-        rule.matchers = self.matchers(&fields, node.place);
+        self.on(&fields, node.place, &mut rule);
+        rule.matchers.extend(self.matchers(&fields, node.place, rule.on));
         rule.by = fields.get("by").map(|by| self.by(by)).unwrap_or_default();
         self.runbook(&fields, &mut rule, &mut places);
         if let Some(guards) = fields.get("guards") {
@@ -165,8 +169,17 @@ impl Reader<'_> {
         }
         let retry_after = fields.get("retry_after").and_then(|node| self.duration(node, "`retry_after`", 0, DAY));
         rule.retry_after = retry_after.unwrap_or(rule.retry_after);
-        if let Some(verify) = fields.get("verify") {
-            self.verify(verify, &mut rule);
+        match fields.get("verify") {
+            Some(verify) if rule.on.is_some() => {
+                self.error(
+                    "rule_value",
+                    verify.place,
+                    "an event has nothing that could resolve: `verify` is for alerts",
+                )
+                .help = Some("wait for what must become true within the runbook, as with wait_healthy".to_string());
+            }
+            Some(verify) => self.verify(verify, &mut rule),
+            None => {}
         }
         if let Some(escalate) = fields.get("escalate") {
             self.escalate(escalate, &mut rule);
@@ -189,38 +202,86 @@ impl Reader<'_> {
 
     /// Keys of DESIGN's format whose enforcement is not built in. To accept one and not enforce it would be worse than to refuse it.
     fn not_enforced(&mut self, fields: &Fields) {
-        for (key, now, later) in [
-            ("on", "alert", &["swarm", "deploy", "schedule", "manual"][..]),
-            ("mode", "auto", &["shadow", "approve", "earned"][..]),
-        ] {
-            let Some(node) = fields.get(key) else { continue };
-            let Some(text) = self.text(node, &format!("`{key}`")) else { continue };
-            if later.contains(&text.as_str()) {
-                self.refuse(
-                    node.place,
-                    &format!("`{key}: {text}`"),
-                    &format!("the only value so far is `{key}: {now}`, the default"),
-                );
-            } else if text != now {
-                let help = match nearest(&text, later.iter().copied().chain([now])) {
-                    Some(near) => format!("did you mean `{near}`?"),
-                    None => format!("the only value so far is `{now}`, the default"),
-                };
-                self.error("rule_value", node.place, format!("{text:?} is no value of `{key}`")).help = Some(help);
-            }
-        }
-        if let Some(place) = fields.place("own") {
-            self.refuse(place, "`own`", "it belongs to rules on events, which do not exist yet");
+        const LATER: [&str; 3] = ["shadow", "approve", "earned"];
+        let Some(node) = fields.get("mode") else { return };
+        let Some(text) = self.text(node, "`mode`") else { return };
+        if LATER.contains(&text.as_str()) {
+            self.refuse(node.place, &format!("`mode: {text}`"), "the only value so far is `mode: auto`, the default");
+        } else if text != "auto" {
+            let help = match nearest(&text, LATER.into_iter().chain(["auto"])) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => "the only value so far is `auto`, the default".to_string(),
+            };
+            self.error("rule_value", node.place, format!("{text:?} is no value of `mode`")).help = Some(help);
         }
     }
 
-    fn matchers(&mut self, fields: &Fields, at: Place) -> Vec<Matcher> {
-        let empty = "write at least one matcher; one for every alert is 'alertname =~ \".+\"'";
+    /// What a rule listens to: alerts, unless it says otherwise.
+    fn on(&mut self, fields: &Fields, at: Place, rule: &mut Rule) {
+        let known = || On::ALL.into_iter().map(On::name).chain(["alert"]);
+        if let Some(node) = fields.get("on")
+            && let Some(text) = self.text(node, "`on`")
+        {
+            rule.on = On::ALL.into_iter().find(|on| on.name() == text);
+            if rule.on.is_none() && text != "alert" {
+                let help = match nearest(&text, known()) {
+                    Some(near) => format!("did you mean `{near}`?"),
+                    None => format!("there are: {}", known().collect::<Vec<_>>().join(", ")),
+                };
+                self.error("rule_value", node.place, format!("{text:?} is no value of `on`")).help = Some(help);
+            }
+        }
+        if let Some(node) = fields.get("own") {
+            rule.own = self.bool(node, "`own`").unwrap_or(false);
+            if rule.on.is_none() {
+                self.error("rule_value", node.place, "`own` is for rules on events: alerts are nobody's own").help =
+                    Some("remove it".to_string());
+            }
+        }
+        self.schedule(fields, at, rule);
+    }
+
+    fn schedule(&mut self, fields: &Fields, at: Place, rule: &mut Rule) {
+        let scheduled = rule.on == Some(On::Schedule);
+        let node = match (fields.get("schedule"), scheduled) {
+            (None, false) => return,
+            (Some(node), false) => {
+                self.error("rule_value", node.place, "`schedule` is for rules that say `on: schedule`").help =
+                    Some("add `on: schedule`, or remove it".to_string());
+                return;
+            }
+            (_, true) => {
+                let help = "write for example schedule: \"0 6 * * 1-5 Europe/Berlin\"";
+                let Some(node) = self.required(fields, at, "the rule", "schedule", help) else { return };
+                node
+            }
+        };
+        let Some(text) = self.text(node, "`schedule`") else { return };
+        match Schedule::parse(&text) {
+            Ok(schedule) => rule.schedule = Some(schedule),
+            Err(message) => {
+                self.error("rule_value", node.place, message);
+            }
+        }
+        // A tick is for its own rule, which need not say so.
+        let own = Matcher::new("rule", Op::Equal, &rule.name).expect("a literal value is no expression");
+        rule.matchers.push(own);
+    }
+
+    fn matchers(&mut self, fields: &Fields, at: Place, on: Option<On>) -> Vec<Matcher> {
+        if on == Some(On::Schedule) && fields.get("match").is_none() {
+            return Vec::new();
+        }
+        let empty = match on {
+            None => "write at least one matcher; one for every alert is 'alertname =~ \".+\"'",
+            Some(_) => "write at least one matcher; one for every event is 'event =~ \".+\"'",
+        };
         let Some(node) = self.required(fields, at, "the rule", "match", empty) else { return Vec::new() };
         let Some(list) = self.list(node, "`match`") else { return Vec::new() };
         if list.is_empty() {
-            self.error("rule_match_empty", node.place, "a rule without matchers would take every alert").help =
-                Some(empty.to_string());
+            let what = if on.is_some() { "event" } else { "alert" };
+            self.error("rule_match_empty", node.place, format!("a rule without matchers would take every {what}"))
+                .help = Some(empty.to_string());
         }
         list.iter().filter_map(|node| self.matcher(node)).collect()
     }
@@ -547,8 +608,14 @@ impl Reader<'_> {
 /// Rules that no alert can reach, because an earlier one without `continue` asks for the same or for less, in the same words.
 /// Each with the one that is in its way; both as positions.
 pub fn unreachable(rules: &[&Rule]) -> Vec<(usize, usize)> {
-    let words: Vec<BTreeSet<String>> =
-        rules.iter().map(|rule| rule.matchers.iter().map(ToString::to_string).collect()).collect();
+    let words: Vec<BTreeSet<String>> = rules
+        .iter()
+        .map(|rule| {
+            // What it listens to says as much as a matcher.
+            let on = rule.on.map(|on| format!("on {on}"));
+            rule.matchers.iter().map(ToString::to_string).chain(on).collect()
+        })
+        .collect();
     let mut uses: BTreeMap<&str, usize> = BTreeMap::new();
     for word in words.iter().flatten() {
         *uses.entry(word).or_default() += 1;
@@ -562,7 +629,8 @@ pub fn unreachable(rules: &[&Rule]) -> Vec<(usize, usize)> {
             .filter_map(|word| earlier.get(word.as_str()))
             .flatten()
             .copied()
-            .filter(|other| words[*other].is_subset(mine))
+            .filter(|other| words[*other].is_subset(mine) && rules[*other].on == rules[at].on)
+            .filter(|other| rules[*other].own || !rules[at].own)
             .min();
         if let Some(other) = in_the_way {
             found.push((at, other));

@@ -7,6 +7,7 @@ use crate::engine::lifecycle::Event;
 use crate::engine::route;
 use crate::model::alert::{Alert, Fingerprint, GroupRef, Level};
 use crate::model::duration::Duration;
+use crate::model::event;
 use crate::model::incident::{Incident, IncidentId, Reason, State};
 use crate::model::label::Labels;
 use crate::model::payload::{self, Group};
@@ -35,6 +36,9 @@ pub struct CutOff {
 impl Board {
     /// One journalled post, decoded again if it was read back from disk.
     pub fn take_post(&mut self, intake: &Intake, now: Timestamp) {
+        if intake.post.source == event::INTAKE {
+            return self.take_events(intake.id, &intake.post.body, now);
+        }
         match &intake.post.group {
             Some(group) => self.intake(intake.id, group, now),
             None => match payload::decode(&intake.post.body) {
@@ -93,13 +97,13 @@ impl Board {
     }
 
     /// A post that is reflected in what was written so far.
-    fn mark_handled(&mut self, id: u64) {
+    pub(super) fn mark_handled(&mut self, id: u64) {
         self.handled = id;
         self.out.writes.push(Write::Handled(id));
     }
 
     /// A post whose body cannot be read again: only a journal damaged by hand brings this.
-    fn unreadable(&mut self, id: u64, why: &str, now: Timestamp) {
+    pub(super) fn unreadable(&mut self, id: u64, why: &str, now: Timestamp) {
         self.tell_operators("unreadable", "A journalled post cannot be read", why, now);
         self.mark_handled(id);
     }

@@ -74,7 +74,7 @@ impl Board {
         }
     }
 
-    fn open(&mut self, rule: Option<&Arc<Rule>>, key: &str, now: Timestamp) -> IncidentId {
+    pub(super) fn open(&mut self, rule: Option<&Arc<Rule>>, key: &str, now: Timestamp) -> IncidentId {
         self.last_incident += 1;
         let id = IncidentId(self.last_incident);
         let incident = Incident {
@@ -94,6 +94,8 @@ impl Board {
             effects: Vec::new(),
             gave_back: false,
             locks: Vec::new(),
+            event: None,
+            next_event: None,
             acked_by: None,
             escalated: false,
             opened_at: now,
@@ -418,7 +420,7 @@ impl Board {
         let alerts: Vec<&Level> = self.levels_of(incident).collect();
         let near: Vec<(String, String)> = match incident.rule {
             Some(_) => Vec::new(),
-            None => route::closest(&self.catalog, &incident.labels, NEAREST_RULES)
+            None => route::closest(&self.catalog, None, &incident.labels, NEAREST_RULES)
                 .into_iter()
                 .map(|near| (near.rule, near.kept_from.join("; ")))
                 .collect(),

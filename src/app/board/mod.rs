@@ -2,6 +2,7 @@
 //! journalled and started. It calls nothing and waits for nothing: the dispatcher does, after it has staged what the board wrote.
 
 mod commands;
+mod events;
 mod intake;
 mod life;
 mod locks;
@@ -24,7 +25,7 @@ use crate::ports::Write;
 use crate::runbook::catalog::Catalog;
 use jiff::Timestamp;
 use locks::Locks;
-use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 /// One day's worth of news at most is remembered, to tell each only once an hour.
@@ -66,6 +67,8 @@ pub struct Board {
     effects: HashMap<Key, (Timestamp, String)>,
     /// Groups that Alertmanager cut off, to be completed from its API.
     cut_off: HashMap<Arc<str>, intake::CutOff>,
+    /// What of the cluster was told last, and when each schedule ticked last.
+    seen: BTreeMap<String, serde_json::Value>,
     paused: Option<Paused>,
     news: HashMap<String, Timestamp>,
     handled: u64,
@@ -137,6 +140,7 @@ impl Board {
             budgets: HashMap::new(),
             effects: HashMap::new(),
             cut_off: HashMap::new(),
+            seen: BTreeMap::new(),
             paused: None,
             news: HashMap::new(),
             handled: 0,
@@ -210,7 +214,8 @@ impl Board {
 
     /// What of an incident fires now.
     pub fn firing(&self, incident: &Incident) -> Firing {
-        let mut firing = Firing::default();
+        // An event has happened, and that does not pass.
+        let mut firing = Firing { confirmed: usize::from(incident.event.is_some()), ..Firing::default() };
         for level in self.levels_of(incident).filter(|level| level.firing()) {
             match (level.suppressed, level.unconfirmed) {
                 (true, _) => firing.suppressed += 1,

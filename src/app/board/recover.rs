@@ -1,7 +1,7 @@
 //! The board after a restart: what the journal holds, and which runs go on.
 
 use super::runs::NOTED_AHEAD;
-use super::{Board, Known, Start, commands::PAUSED, intake::CUT_OFF};
+use super::{Board, Known, Start, commands::PAUSED, events::SEEN, intake::CUT_OFF};
 use crate::engine::lifecycle::Event;
 use crate::model::duration::Duration;
 use crate::model::incident::{Incident, IncidentId, Reason, State};
@@ -80,6 +80,7 @@ impl Board {
                 },
                 ALIVE => self.down_for = value.parse().ok().map(|at: Timestamp| Duration::between(at, now)),
                 _ if name.starts_with(CUT_OFF) => self.recall_cut_off(value),
+                _ if name.starts_with(SEEN) => self.recall_seen(&name[SEEN.len()..], value),
                 _ => {}
             }
         }
@@ -105,11 +106,11 @@ impl Board {
     }
 
     fn take_runs(&mut self, mut runs: Vec<Run>) {
-        // `on_firing` held its targets since it began; `on_resolved` may still have waited for them.
+        // The others held their targets since they began; `on_resolved` may still have waited for them.
         runs.sort_by_key(|run| (run.handler, run.id));
         for run in runs {
             let rule = self.catalog.rule(&run.rule).cloned();
-            if run.handler == Handler::OnFiring {
+            if run.handler != Handler::OnResolved {
                 self.note_attempt(&run.rule, run.started_at);
             }
             if run.state.ended() {

@@ -10,6 +10,7 @@ use crate::model::rule::Rule;
 use crate::model::run::{Handler, Input, Run, RunId, RunState};
 use crate::model::step::Step;
 use crate::ports::Write;
+use crate::runbook::catalog::rule_handler;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -58,7 +59,10 @@ impl Board {
         });
         let Some(rule) = self.incidents.get(&id).and_then(|incident| self.rule_of(incident)) else { return };
         self.note_attempt(&rule.name, now);
-        self.begin(id, &rule, Handler::OnFiring, attempt, now);
+        let program = rule.runbook.as_ref().and_then(|name| self.catalog.programs.get(name));
+        // Loading sees to it that there is one; `begin` tells people of a runbook that is not there.
+        let handler = program.and_then(|program| rule_handler(&rule, program)).unwrap_or(Handler::OnFiring);
+        self.begin(id, &rule, handler, attempt, now);
     }
 
     /// Every rule's attempts are noted: one that is given a budget later must find those made before.
@@ -78,7 +82,9 @@ impl Board {
         let Some(rule) = self.rule_of(incident) else { return false };
         let program = rule.runbook.as_ref().and_then(|name| self.catalog.programs.get(name));
         let can = program.is_some_and(|program| program.handlers.contains(&Handler::OnResolved));
-        if !can || !incident.had_effect || incident.gave_back || self.live.contains_key(&id) {
+        // An event is over when its run is: nothing of it can resolve.
+        if !can || incident.event.is_some() || !incident.had_effect || incident.gave_back || self.live.contains_key(&id)
+        {
             return false;
         }
         let attempt = incident.attempt;
@@ -100,6 +106,11 @@ impl Board {
         let Some(incident) = self.incidents.get(&id) else { return };
         let mut params: BTreeMap<String, Value> = program.defaults.clone();
         params.extend(rule.params.clone());
+        let set = incident.event.iter().flat_map(|event| &event.params);
+        params.extend(
+            set.filter(|(name, _)| program.defaults.contains_key(*name))
+                .map(|(name, value)| (name.clone(), value.clone())),
+        );
         let input = Input { alert: self.snapshot(incident, handler), params: json!(params) };
         let targets = Self::literal_targets(rule, incident);
         let locked = self.lock_free(id, targets);
@@ -130,6 +141,9 @@ impl Board {
 
     /// `alert`, as a handler is given it: what fires now, or (for `on_resolved`) what fired.
     fn snapshot(&self, incident: &Incident, handler: Handler) -> Value {
+        if let Some(event) = &incident.event {
+            return super::events::snapshot(event);
+        }
         let all: Vec<&Level> = self.levels_of(incident).collect();
         let mut told: Vec<&Level> = all.iter().copied().filter(|level| level.firing()).collect();
         if handler == Handler::OnResolved || told.is_empty() {
@@ -175,13 +189,14 @@ impl Board {
         self.out.writes.push(Write::Run(Box::new(run)));
         self.note_effects(id, handler, &effects, now);
         match handler {
-            Handler::OnFiring => self.attempt_ended(id, state, reason, &effects, now),
+            Handler::OnFiring | Handler::OnEvent => self.attempt_ended(id, state, reason, &effects, now),
             Handler::OnResolved => self.gave_back(id, state, reason, now),
         }
+        self.take_next_event(id, now);
     }
 
     fn note_effects(&mut self, id: IncidentId, handler: Handler, effects: &[String], now: Timestamp) {
-        let (Some(last), Handler::OnFiring) = (effects.last(), handler) else { return };
+        let (Some(last), true) = (effects.last(), handler != Handler::OnResolved) else { return };
         self.edit(id, |incident| {
             incident.had_effect = true;
             incident.effects.extend(effects.iter().cloned());
@@ -209,10 +224,10 @@ impl Board {
         let reason = reason.unwrap_or_else(|| Reason::new("done", "the run is done"));
         match state {
             RunState::Done => {
-                let text = if firing {
-                    "the run is done; does the alert go away?"
-                } else {
-                    "the run is done and nothing fires any more"
+                let text = match (firing, &incident.event) {
+                    (_, Some(_)) => "the run is done",
+                    (true, None) => "the run is done; does the alert go away?",
+                    (false, None) => "the run is done and nothing fires any more",
                 };
                 self.step(id, Event::RunDone { firing }, Reason::new("done", text), now);
             }
@@ -225,9 +240,8 @@ impl Board {
             RunState::Interrupted | RunState::Escalated => self.step(id, Event::HandedOver, reason, now),
             // Neither would be otherwise at the next attempt.
             _ if ["denied", "resources"].contains(&&*reason.code) => self.step(id, Event::HandedOver, reason, now),
-            _ if firing => {
-                self.not_helped(id, reason, now);
-            }
+            // What an event asked for is not done: it does not go by itself.
+            _ if firing || incident.event.is_some() => self.not_helped(id, reason, now),
             // The alert went by itself; a run that failed half-way may have left something behind.
             _ if !effects.is_empty() => self.step(id, Event::HandedOver, reason, now),
             _ => {
