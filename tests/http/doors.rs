@@ -1,6 +1,7 @@
 //! Drop-in doors: the addresses and answers of the originals, the events that they become, and what a run makes of those.
 
 use crate::stage::{Answer, Setup, Stage, TOKEN, request};
+use runbookd::ports::Journal;
 use serde_json::{Value, json};
 
 const LISTENER: &str = "/v1/docker-flow-swarm-listener";
@@ -171,7 +172,7 @@ async fn swarm_listener_tells_of_services_and_nodes_as_parameters() {
     let web = json!({
         "serviceName": "web", "replicas": "2", "distribute": "true", "port": "8080", "scaleMax": "4"
     });
-    assert_eq!(services, json!([web]), "db does not ask to be told of");
+    assert_eq!(services, json!([web]), "worker does not ask to be told of");
     let nodes = ask(&stage, "GET", &format!("{LISTENER}/get-nodes"), "", "").await.json();
     for name in ["id", "hostname", "address", "state", "role", "availability"] {
         assert!(nodes[0][name].is_string(), "{name}: {nodes}");
@@ -239,5 +240,31 @@ async fn a_run_is_started_by_a_rule_that_takes_it_or_the_person_hears_why_not() 
         assert!(detail.contains(word), "{body}: {detail}");
     }
     assert!(stage.journalled().await.is_empty());
+    stage.stop().await;
+}
+
+const ON_REQUEST: &str =
+    "rules: [{ name: on-request, on: manual, match: ['event = run', 'runbook = scale_service', 'service =~ .+'],
+  runbook: scale_service, allow: [{ scale: '{{ service }}' }] }]";
+
+#[tokio::test]
+async fn a_run_is_found_again_by_its_request_and_its_values_are_labels_and_parameters() {
+    let stage = Stage::with(Setup { shipped: true, rules: ON_REQUEST, ..Setup::default() }).await;
+    let body = br#"{"runbook":"scale_service","by":"ann","request":"r-1",
+        "set":{"service":"worker","scale":"up","ceiling":"3","note":7}}"#;
+    let answer = stage.post("/api/v1/runs", body).await;
+    assert_eq!(
+        (answer.status, answer.json()),
+        (202, json!({ "intake": 1, "request": "r-1", "rules": ["on-request"] }))
+    );
+    let expect = "manual {by=\"ann\", ceiling=\"3\", event=\"run\", note=\"7\", request=\"r-1\", \
+                  runbook=\"scale_service\", scale=\"up\", service=\"worker\"}";
+    assert_eq!(stage.journalled().await, [[expect]]);
+    let posts = stage.journal.intake_after(0, 1).await.expect("readable");
+    let journalled: Value = serde_json::from_slice(&posts[0].post.body).expect("json");
+    assert_eq!(journalled[0]["params"], json!({ "ceiling": 3 }), "read as the number that the runbook declares");
+    let done = |page: &Value| page["incidents"][0]["state"] == "resolved";
+    let page = stage.until("/api/v1/incidents?label=request=r-1", done).await;
+    assert_eq!(page["incidents"][0]["rule"], "on-request");
     stage.stop().await;
 }

@@ -42,14 +42,25 @@ pub struct Setup {
     /// Secrets of their own for the hooks.
     pub hooks: bool,
     pub doors: bool,
-    /// The shipped rules and runbooks instead of none.
+    /// The shipped runbooks, with the shipped rules, instead of none.
     pub shipped: bool,
+    /// These rules instead of the shipped ones.
+    pub rules: &'static str,
 }
 
 impl Default for Setup {
     fn default() -> Self {
         let timeout = Duration::from_secs(20);
-        Setup { token: false, timeout, body_limit_mib: 32, live: true, hooks: false, doors: false, shipped: false }
+        Setup {
+            token: false,
+            timeout,
+            body_limit_mib: 32,
+            live: true,
+            hooks: false,
+            doors: false,
+            shipped: false,
+            rules: "",
+        }
     }
 }
 
@@ -132,7 +143,7 @@ impl Stage {
         let told = Told::default();
         let mut app = None;
         if setup.live {
-            let catalog = if setup.shipped { shipped() } else { Catalog::default() };
+            let catalog = if setup.shipped { shipped(setup.rules) } else { Catalog::default() };
             let parts = parts(config, journal.clone(), metrics, &told, catalog);
             let (cluster, catalog) = (parts.cluster.clone(), parts.catalog.clone());
             let started = App::start(parts).await.expect("an empty journal can be read back");
@@ -213,9 +224,12 @@ impl Stage {
     }
 }
 
-fn shipped() -> Catalog {
+fn shipped(instead: &str) -> Catalog {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    Catalog::load(&root.join("rules"), &root.join("runbooks"), &[], None).expect("what is shipped is valid")
+    let written = tempfile::tempdir().expect("a directory");
+    std::fs::write(written.path().join("rules.yaml"), instead).expect("written");
+    let rules = if instead.is_empty() { root.join("rules") } else { written.path().to_path_buf() };
+    Catalog::load(&rules, &root.join("runbooks"), &[], None).expect("what is shipped is valid")
 }
 
 fn parts(config: Config, journal: Arc<MemoryJournal>, metrics: Arc<Metrics>, told: &Told, catalog: Catalog) -> Parts {
@@ -225,7 +239,7 @@ fn parts(config: Config, journal: Arc<MemoryJournal>, metrics: Arc<Metrics>, tol
     replicas: 2
     env: { KEY: hunter2 }
     labels: { com.df.notify: 'true', com.df.port: '8080', com.df.scaleMax: '4' }
-  db: { image: shop/db:1, replicas: 1 }
+  worker: { image: shop/worker:1, replicas: 1 }
 ";
     let world = World::parse(world).expect("a valid world");
     Parts {
