@@ -65,5 +65,5 @@ fn no_rule_matches(bencher: Bencher, rules: usize) {
 #[divan::bench(args = [100, 10_000])]
 fn closest_rules(bencher: Bencher, rules: usize) {
     let (catalog, labels) = (catalog(rules), alert("unknown"));
-    bencher.bench_local(|| closest(black_box(&catalog), black_box(&labels), 3));
+    bencher.bench_local(|| closest(black_box(&catalog), None, black_box(&labels), 3));
 }

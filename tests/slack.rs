@@ -128,6 +128,8 @@ fn incident(state: IncidentState, text: &str) -> Incident {
         effects: vec![],
         locks: Vec::new(),
         gave_back: false,
+        event: None,
+        next_event: None,
         acked_by: None,
         escalated: false,
         opened_at: at("2026-01-01T00:00:00Z"),

@@ -30,6 +30,7 @@ labels! {
     Happened { on, outcome }
     Code { code }
     Cause { reason }
+    Door { source, code }
     InState { state }
     Verdict { guard, verdict }
     Primitive { primitive }
@@ -61,6 +62,7 @@ pub struct Metrics {
     events: Family<Happened, Counter>,
     intake_posts: Family<Code, Counter>,
     intake_rejected: Family<Cause, Counter>,
+    event_posts: Family<Door, Counter>,
     routes: Family<Result, Counter>,
     verdicts: Family<Verdict, Counter>,
     incidents: Family<InState, Gauge>,
@@ -99,6 +101,7 @@ impl Metrics {
             events: Family::default(),
             intake_posts: Family::default(),
             intake_rejected: Family::default(),
+            event_posts: Family::default(),
             routes: Family::default(),
             verdicts: Family::default(),
             incidents: Family::default(),
@@ -150,6 +153,11 @@ impl Metrics {
             "runbookd_intake_rejected",
             "Posts that were refused, by cause; people are told once per cause and hour",
             self.intake_rejected.clone(),
+        );
+        self.add(
+            "runbookd_event_posts",
+            "Posts of events (hooks, commands, doors), by where they came in and HTTP status",
+            self.event_posts.clone(),
         );
         self.add("runbookd_routes", "Alerts routed, by whether a rule matched", self.routes.clone());
         self.add("runbookd_verdicts", "Answers of the guards, by guard and verdict", self.verdicts.clone());
@@ -256,6 +264,11 @@ impl Metrics {
     /// A post was refused: `malformed`, `unauthorized`, `too_large`, `timeout`, `broken`, `journal`, `starting`.
     pub fn intake_rejected(&self, reason: &'static str) {
         self.intake_rejected.get_or_create(&Cause { reason: reason.into() }).inc();
+    }
+
+    /// A post of events was answered with this HTTP status; `source` is one of a closed set: `registry`, `github`, `deploy`, `run`, a door's name.
+    pub fn event_post(&self, source: &'static str, code: u16) {
+        self.event_posts.get_or_create(&Door { source: source.into(), code: code.to_string().into() }).inc();
     }
 
     /// An alert was routed: `matched`, `no_rule`, `label_missing` …
@@ -416,6 +429,7 @@ mod tests {
         metrics.message("sent");
         metrics.set_outbox(2, Duration::from_millis(1_500));
         metrics.reload_accepted(3, 2);
+        metrics.event_post("registry", 202);
         metrics.reload_refused();
         metrics.commit(0.0002);
         metrics

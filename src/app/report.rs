@@ -317,6 +317,8 @@ mod tests {
             had_effect: false,
             effects: Vec::new(),
             locks: Vec::new(),
+            event: None,
+            next_event: None,
             gave_back: false,
             acked_by: None,
             escalated: true,

@@ -38,6 +38,11 @@ impl ByArgs {
     }
 }
 
+/// The server's own answer to what it does not do.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{}", .0.detail)]
+pub struct Refused(pub Problem);
+
 /// A client of one server.
 pub struct Client {
     http: reqwest::Client,
@@ -92,6 +97,11 @@ impl Client {
         self.send(self.http.request(Method::POST, format!("{}{path}", self.base)).json(&body)).await
     }
 
+    /// Posts `body` as JSON.
+    pub async fn post<T: DeserializeOwned>(&self, path: &str, body: &impl serde::Serialize) -> anyhow::Result<T> {
+        self.send(self.http.request(Method::POST, format!("{}{path}", self.base)).json(body)).await
+    }
+
     /// Posts a payload as Alertmanager does.
     pub async fn post_alerts(&self, payload: &'static str) -> anyhow::Result<Value> {
         let request = self.http.request(Method::POST, format!("{}/api/v1/alertmanager", self.base));
@@ -115,7 +125,7 @@ impl Client {
             bail!("{} wants a token: name its file with --token-file, or set RUNBOOKD_TOKEN", self.base);
         }
         match serde_json::from_slice::<Problem>(&body) {
-            Ok(problem) => bail!("{}", problem.detail),
+            Ok(problem) => Err(Refused(problem).into()),
             Err(_) => bail!("{} answers {status}; is it a runbookd?", self.base),
         }
     }

@@ -10,6 +10,7 @@ pub mod explain;
 pub mod incidents;
 pub mod pause;
 pub mod render;
+pub mod run;
 pub mod runs;
 pub mod serve;
 pub mod table;
@@ -47,6 +48,8 @@ pub enum Command {
     Explain(explain::ExplainArgs),
     /// List incidents; show, acknowledge or close one
     Incidents(incidents::IncidentsArgs),
+    /// Run a runbook, if a rule `on: manual` allows it
+    Run(run::RunArgs),
     /// List runs; show one as a timeline
     Runs(runs::RunsArgs),
     /// Pull the kill switch: no run starts, no effect happens
@@ -83,6 +86,7 @@ pub fn run(cli: Cli) -> ExitCode {
         },
         Command::Demo(args) => one_thread(demo::run(args)),
         Command::Incidents(args) => one_thread(incidents::run(args, json)),
+        Command::Run(args) => one_thread(run::run(args, json)),
         Command::Runs(args) => one_thread(runs::run(args, json)),
         Command::Pause(args) => one_thread(pause::pause(args, json)),
         Command::Resume(args) => one_thread(pause::resume(args, json)),

@@ -98,7 +98,12 @@ async fn show(args: OneArgs, json: bool) -> anyhow::Result<()> {
         print_json(&answer);
         return Ok(());
     }
-    let detail: RunDetail = serde_json::from_value(answer)?;
+    timeline(&serde_json::from_value(answer)?);
+    Ok(())
+}
+
+/// One run, step by step.
+pub fn timeline(detail: &RunDetail) {
     let run = &detail.run;
     println!(
         "run {} of incident {}: {}.{}, attempt {}, {} after {}",
@@ -136,7 +141,6 @@ async fn show(args: OneArgs, json: bool) -> anyhow::Result<()> {
     for line in &detail.log {
         println!("  log: {}", visible(line, 500));
     }
-    Ok(())
 }
 
 /// `scale("web", 3)`.

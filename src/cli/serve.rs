@@ -7,7 +7,7 @@ use crate::clock::Clock;
 use crate::config::read::Loaded;
 use crate::config::secret::Secrets;
 use crate::config::{ClusterKind, Config, LogFormat};
-use crate::http::auth::{self, Token};
+use crate::http::auth::{self, Keys};
 use crate::http::router::router;
 use crate::http::server::{self, Limits};
 use crate::http::shared::{Live, Shared};
@@ -99,8 +99,7 @@ async fn serve(config: Config) -> anyhow::Result<ExitCode> {
     let secrets = Secrets::load(&config, &|name| std::env::var(name).ok()).map_err(|why| anyhow!(why))?;
     let listener = listen(&config, &secrets).await?;
     let metrics = Arc::new(Metrics::new());
-    let token = secrets.token.as_ref().map(Token::new);
-    let shared = Arc::new(Shared::new(metrics.clone(), Clock::System, &config.intake, token));
+    let shared = Arc::new(Shared::new(metrics.clone(), Clock::System, &config, Keys::new(&secrets)));
     let prepared = match wiring::prepare(config, &secrets, Clock::System, metrics) {
         Ok(prepared) => prepared,
         Err(error) => return refuse(error),

@@ -35,6 +35,8 @@ pub struct Config {
     pub slack: SlackConfig,
     pub heartbeat: HeartbeatConfig,
     pub intake: IntakeConfig,
+    pub hooks: HooksConfig,
+    pub doors: DoorsConfig,
     pub incidents: IncidentsConfig,
     pub runs: RunsConfig,
     pub bounds: BoundsConfig,
@@ -114,6 +116,23 @@ pub struct IntakeConfig {
     pub timeout: Duration,
 }
 
+/// Who may post what is to be deployed.
+#[derive(Clone, Debug, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct HooksConfig {
+    /// A file with a bearer token that opens the hooks and nothing else. Or the environment: `RUNBOOKD_HOOKS_TOKEN`.
+    pub token_file: Option<PathBuf>,
+    /// A file with the secret that GitHub signs its deliveries with. Or the environment: `RUNBOOKD_GITHUB_SECRET`.
+    pub github_secret_file: Option<PathBuf>,
+}
+
+/// The addresses of Docker Flow's programs and of the Jenkins jobs that ran beside them.
+#[derive(Clone, Debug, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DoorsConfig {
+    pub enabled: bool,
+}
+
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct IncidentsConfig {
@@ -190,6 +209,8 @@ impl Default for Config {
             slack: SlackConfig::default(),
             heartbeat: HeartbeatConfig::default(),
             intake: IntakeConfig::default(),
+            hooks: HooksConfig::default(),
+            doors: DoorsConfig::default(),
             incidents: IncidentsConfig::default(),
             runs: RunsConfig::default(),
             bounds: BoundsConfig::default(),

@@ -53,9 +53,17 @@ pub const PROMETHEUS: Source = Source {
     variable: "RUNBOOKD_PROMETHEUS_TOKEN",
     key: "prometheus.token_file",
 };
+pub const HOOKS: Source =
+    Source { what: "the bearer token of the hooks", variable: "RUNBOOKD_HOOKS_TOKEN", key: "hooks.token_file" };
+pub const GITHUB: Source = Source {
+    what: "the secret of GitHub's webhook",
+    variable: "RUNBOOKD_GITHUB_SECRET",
+    key: "hooks.github_secret_file",
+};
 
 /// Every secret there is.
-pub const SOURCES: [Source; 6] = [TOKEN, SLACK_TOKEN, SLACK_WEBHOOK, HEARTBEAT, ALERTMANAGER, PROMETHEUS];
+pub const SOURCES: [Source; 8] =
+    [TOKEN, SLACK_TOKEN, SLACK_WEBHOOK, HEARTBEAT, ALERTMANAGER, PROMETHEUS, HOOKS, GITHUB];
 
 /// The secrets of one process, read once at start.
 #[derive(Clone, Debug, Default)]
@@ -68,6 +76,8 @@ pub struct Secrets {
     pub prometheus_token: Option<Secret>,
     /// By the name of their `http_targets`.
     pub target_tokens: std::collections::BTreeMap<String, Secret>,
+    pub hooks_token: Option<Secret>,
+    pub github_secret: Option<Secret>,
 }
 
 impl Secrets {
@@ -82,6 +92,8 @@ impl Secrets {
             alertmanager_token: read(ALERTMANAGER)?,
             prometheus_token: read(PROMETHEUS)?,
             target_tokens: target_tokens(config)?,
+            hooks_token: read(HOOKS)?,
+            github_secret: read(GITHUB)?,
         })
     }
 }
@@ -94,6 +106,8 @@ impl Source {
             "slack.webhook_url_file" => config.slack.webhook_url_file.as_deref(),
             "heartbeat.url_file" => config.heartbeat.url_file.as_deref(),
             "prometheus.token_file" => config.prometheus.token_file.as_deref(),
+            "hooks.token_file" => config.hooks.token_file.as_deref(),
+            "hooks.github_secret_file" => config.hooks.github_secret_file.as_deref(),
             _ => config.alertmanager.token_file.as_deref(),
         }
     }

@@ -1,6 +1,6 @@
 //! Who may speak to the API: whoever has the bearer token; on a loopback address without one, whoever is on this machine.
 
-use crate::config::secret::Secret;
+use crate::config::secret::{Secret, Secrets};
 use crate::http::problem::Problem;
 use crate::http::shared::Shared;
 use axum::extract::{Request, State};
@@ -25,11 +25,46 @@ impl Token {
     pub fn admits(&self, headers: &HeaderMap) -> bool {
         let Some(value) = headers.get(header::AUTHORIZATION) else { return false };
         let Some((scheme, token)) = value.as_bytes().split_at_checked(7) else { return false };
-        if !scheme.eq_ignore_ascii_case(b"bearer ") {
-            return false;
-        }
-        let sent: [u8; 32] = Sha256::digest(token.trim_ascii()).into();
+        scheme.eq_ignore_ascii_case(b"bearer ") && self.is(token.trim_ascii())
+    }
+
+    /// Is it this one?
+    pub fn is(&self, sent: &[u8]) -> bool {
+        let sent: [u8; 32] = Sha256::digest(sent).into();
         sent.ct_eq(&self.0).into()
+    }
+}
+
+/// Who is let in where.
+#[derive(Clone, Default)]
+pub struct Keys {
+    /// Opens everything. `None`: everybody who reaches the address may do everything.
+    pub api: Option<Token>,
+    /// Opens the hooks and nothing else.
+    pub hooks: Option<Token>,
+    /// What GitHub signs with.
+    pub github: Option<Secret>,
+}
+
+impl Keys {
+    pub fn new(secrets: &Secrets) -> Self {
+        Keys {
+            api: secrets.token.as_ref().map(Token::new),
+            hooks: secrets.hooks_token.as_ref().map(Token::new),
+            github: secrets.github_secret.clone(),
+        }
+    }
+
+    /// May whoever sent these headers speak to the API?
+    pub fn admit(&self, headers: &HeaderMap) -> bool {
+        self.api.as_ref().is_none_or(|token| token.admits(headers))
+    }
+
+    /// May whoever sent these headers post to the hooks? With a token of their own that one is needed, or the API's.
+    pub fn admit_hook(&self, headers: &HeaderMap) -> bool {
+        let hooks = self.hooks.as_ref();
+        hooks.is_some_and(|token| token.admits(headers))
+            || self.api.as_ref().map_or(hooks.is_none(), |token| token.admits(headers))
     }
 }
 
@@ -50,7 +85,7 @@ pub fn may_listen(address: SocketAddr, has_token: bool, insecure: bool) -> Resul
 
 /// The layer before everything under `/api/v1` but intake, which counts what it refuses itself.
 pub async fn require(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
-    if shared.admits(request.headers()) { next.run(request).await } else { Problem::unauthorized().into_response() }
+    if shared.keys.admit(request.headers()) { next.run(request).await } else { Problem::unauthorized().into_response() }
 }
 
 #[cfg(test)]
@@ -78,6 +113,25 @@ mod tests {
                 headers.insert(header::AUTHORIZATION, sent.parse().expect("a header value"));
             }
             assert_eq!(token.admits(&headers), expect, "{sent:?}");
+        }
+    }
+
+    #[test]
+    fn the_token_of_the_hooks_opens_the_hooks_only_and_that_of_the_api_opens_both() {
+        let token = |text: &str| Some(Token::new(&Secret::new(text)));
+        // Whether the API, and whether the hooks, are open to: nobody's token, that of the hooks, that of the API.
+        for (api, hooks, expect) in [
+            (None, None, [(true, true), (true, true), (true, true)]),
+            (None, token("hooks"), [(true, false), (true, true), (true, false)]),
+            (token("api"), None, [(false, false), (false, false), (true, true)]),
+            (token("api"), token("hooks"), [(false, false), (false, true), (true, true)]),
+        ] {
+            let keys = Keys { api, hooks, github: None };
+            for (sent, expect) in ["", "Bearer hooks", "Bearer api"].into_iter().zip(expect) {
+                let mut headers = HeaderMap::new();
+                headers.insert(header::AUTHORIZATION, sent.parse().expect("a header value"));
+                assert_eq!((keys.admit(&headers), keys.admit_hook(&headers)), expect, "{sent:?}");
+            }
         }
     }
 

@@ -55,6 +55,15 @@ async fn collect(body: Body, limit: usize) -> Result<Arc<[u8]>, Unread> {
     if whole.len() > limit { Err(Unread::TooLarge) } else { Ok(whole.into()) }
 }
 
+/// The same, with an answer for whoever sent too much or too slowly.
+pub async fn read_up_to(shared: &Shared, body: Body, limit: usize) -> Result<Arc<[u8]>, Problem> {
+    read(shared, body, limit).await.map_err(|unread| match unread {
+        Unread::TooLarge => Problem::too_large(format!("the body is at most {limit} bytes")),
+        Unread::TooSlow => Problem::too_slow(format!("a request must be whole within {:?}", shared.time_limit)),
+        Unread::Broken(why) => Problem::malformed(why),
+    })
+}
+
 /// The body of a command, as JSON. A web page cannot send this type to another origin without asking first, so it cannot command a server
 /// that listens on loopback.
 pub async fn command<T: DeserializeOwned>(shared: &Shared, headers: &HeaderMap, body: Body) -> Result<T, Problem> {
@@ -62,11 +71,7 @@ pub async fn command<T: DeserializeOwned>(shared: &Shared, headers: &HeaderMap, 
     if !kind.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("application/json") {
         return Err(Problem::wrong_type("send a JSON object with \"Content-Type: application/json\""));
     }
-    let bytes = read(shared, body, COMMAND_LIMIT).await.map_err(|unread| match unread {
-        Unread::TooLarge => Problem::too_large(format!("a command is at most {COMMAND_LIMIT} bytes")),
-        Unread::TooSlow => Problem::too_slow(format!("a request must be whole within {:?}", shared.time_limit)),
-        Unread::Broken(why) => Problem::malformed(why),
-    })?;
+    let bytes = read_up_to(shared, body, COMMAND_LIMIT).await?;
     serde_json::from_slice(&bytes)
         .map_err(|error| Problem::malformed(error.to_string()).at(error.line(), error.column()))
 }

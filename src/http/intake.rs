@@ -37,7 +37,7 @@ enum Refusal {
 }
 
 async fn accept(shared: &Shared, request: Request) -> Result<(), Refusal> {
-    if !shared.admits(request.headers()) {
+    if !shared.keys.admit(request.headers()) {
         return Err(Refusal::Unauthorized);
     }
     let live = shared.need_live().map_err(Refusal::NotLive)?;

@@ -15,12 +15,14 @@ mod tests {
     use crate::http::problem::Problem;
     use crate::http::router::{Access, routes};
     use crate::http::view::{
-        Check, Command, IncidentDetail, IncidentPage, IncidentView, LevelView, PauseView, Readiness, RuleView,
-        RunDetail, RunPage, RunView, RunbookView, ServiceView, StepView, TransitionView,
+        Check, Command, EventsView, IncidentDetail, IncidentPage, IncidentView, LevelView, PauseView, Readiness,
+        RuleView, RunAccepted, RunDetail, RunPage, RunRequest, RunView, RunbookView, ServiceView, StepView,
+        TransitionView,
     };
     use crate::model::alert::{Alert, Fingerprint, GroupRef, Level, Status};
     use crate::model::cluster::{self, Node, Service, UpdateState};
     use crate::model::duration::Duration;
+    use crate::model::hook::deploy;
     use crate::model::incident::{Incident, IncidentId, Reason, State, Transition};
     use crate::model::label::Labels;
     use crate::model::rule::Rule;
@@ -28,7 +30,7 @@ mod tests {
     use crate::model::step::{Intent, Outcome, Step, StepError};
     use jiff::Timestamp;
     use serde::Serialize;
-    use serde_json::{Value, json};
+    use serde_json::{Map, Value, json};
     use std::collections::{BTreeMap, BTreeSet};
 
     fn document() -> Value {
@@ -130,6 +132,11 @@ mod tests {
         check("Node", &node());
         check("Pause", &PauseView::from(None));
         check("Command", &Command { by: "me".into(), reason: String::new() });
+        check("Events", &EventsView { intake: Some(1), events: 1, ignored: 0 });
+        check("RunAccepted", &RunAccepted { intake: 1, request: "x".into(), rules: vec![] });
+        let request = Some("x".to_string());
+        check("RunRequest", &RunRequest { runbook: "x".into(), set: Map::new(), by: "me".into(), request });
+        check("Deployment", &deploy::KEYS.map(|key| (key, "x")).into_iter().collect::<BTreeMap<_, _>>());
         let ready = Check { name: "journal".into(), ok: true, detail: String::new() };
         check("Check", &ready);
         check("Readiness", &Readiness { ready: true, checks: vec![ready] });
@@ -150,7 +157,7 @@ mod tests {
         assert_eq!(words("Outcome"), json!([InDoubt, Waiting, Applied, Unchanged, Observed, Failed, Denied]));
         use RunState::{Done, Escalated, Interrupted, Running, Suspended};
         assert_eq!(words("RunState"), json!([Running, Suspended, Done, RunState::Failed, Escalated, Interrupted]));
-        assert_eq!(words("Handler"), json!([Handler::OnFiring, Handler::OnResolved]));
+        assert_eq!(words("Handler"), json!(Handler::ALL));
     }
 
     fn incident() -> Incident {
@@ -169,6 +176,8 @@ mod tests {
             had_effect: false,
             effects: Vec::new(),
             locks: Vec::new(),
+            event: None,
+            next_event: None,
             gave_back: false,
             acked_by: None,
             escalated: false,
@@ -240,6 +249,9 @@ mod tests {
         Rule {
             name: String::new(),
             place: String::new(),
+            on: None,
+            schedule: None,
+            own: false,
             matchers: vec![],
             by: vec![],
             runbook: None,

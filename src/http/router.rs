@@ -2,13 +2,13 @@
 
 use crate::http::problem::Problem;
 use crate::http::shared::Shared;
-use crate::http::{auth, catalog, cluster, health, incidents, intake, openapi, pause, runs};
+use crate::http::{auth, catalog, cluster, doors, health, hooks, incidents, intake, manual, openapi, pause, runs};
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::Method;
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{MethodRouter, get, post};
+use axum::routing::{MethodRouter, any, get, post};
 use futures_util::FutureExt;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -30,20 +30,31 @@ pub enum Access {
     Token,
     /// As `Token`, but the handler asks for it, counts, and keeps its own time.
     Intake,
+    /// As `Intake`; whoever has only the token of the hooks is let in too.
+    Hook,
+    /// Whoever signed what is sent; the handler looks.
+    Signature,
+    /// As `Intake`, where `doors.enabled`.
+    Door,
 }
 
 /// Everything that is served, in the order of an alert's path.
 pub fn routes() -> Vec<Route> {
     let get = |path, access, handler| Route { method: Method::GET, path, access, handler };
     let post = |path, access, handler| Route { method: Method::POST, path, access, handler };
-    use Access::{Intake, Open, Token};
+    use Access::{Door, Hook, Intake, Open, Signature, Token};
+    use doors::{jenkins, scaler, swarm_listener};
     vec![
         post("/api/v1/alertmanager", Intake, self::post(intake::post)),
+        post("/api/v1/deploy", Hook, self::post(hooks::deploy)),
+        post("/api/v1/hooks/registry", Hook, self::post(hooks::registry)),
+        post("/api/v1/hooks/github", Signature, self::post(hooks::github)),
         get("/api/v1/incidents", Token, self::get(incidents::list)),
         get("/api/v1/incidents/{id}", Token, self::get(incidents::show)),
         post("/api/v1/incidents/{id}/ack", Token, self::post(incidents::ack)),
         post("/api/v1/incidents/{id}/close", Token, self::post(incidents::close)),
         get("/api/v1/runs", Token, self::get(runs::list)),
+        post("/api/v1/runs", Token, self::post(manual::start)),
         get("/api/v1/runs/{id}", Token, self::get(runs::show)),
         get("/api/v1/rules", Token, self::get(catalog::rules)),
         get("/api/v1/runbooks", Token, self::get(catalog::runbooks)),
@@ -56,6 +67,19 @@ pub fn routes() -> Vec<Route> {
         get("/healthz", Open, self::get(health::healthz)),
         get("/readyz", Open, self::get(health::readyz)),
         get("/metrics", Open, self::get(health::metrics)),
+        post("/v1/scale-service", Door, self::post(scaler::scale_service)),
+        post("/v1/scale-nodes", Door, self::post(scaler::scale_nodes)),
+        post("/v1/reschedule-services", Door, self::post(scaler::reschedule_services)),
+        post("/v1/reschedule-service", Door, self::post(scaler::reschedule_service)),
+        get("/v1/ping", Door, self::get(scaler::ping)),
+        post("/job/service-scale/buildWithParameters", Door, self::post(jenkins::service_scale)),
+        post("/job/aws-scale/buildWithParameters", Door, self::post(jenkins::aws_scale)),
+        post("/jenkins/job/service-scale/buildWithParameters", Door, self::post(jenkins::service_scale)),
+        post("/jenkins/job/aws-scale/buildWithParameters", Door, self::post(jenkins::aws_scale)),
+        get("/v1/docker-flow-swarm-listener/get-services", Door, self::get(swarm_listener::get_services)),
+        get("/v1/docker-flow-swarm-listener/notify-services", Door, self::get(swarm_listener::notify_services)),
+        get("/v1/docker-flow-swarm-listener/get-nodes", Door, self::get(swarm_listener::get_nodes)),
+        get("/v1/docker-flow-swarm-listener/ping", Door, self::get(swarm_listener::ping)),
     ]
 }
 
@@ -64,7 +88,8 @@ pub fn router(shared: Arc<Shared>) -> Router {
     let mut router = Router::new();
     for route in routes() {
         let handler = match route.access {
-            Access::Intake => route.handler,
+            Access::Door if !shared.doors => any(doors::closed),
+            Access::Intake | Access::Hook | Access::Signature | Access::Door => route.handler,
             Access::Open => route.handler.layer(middleware::from_fn_with_state(shared.clone(), limit_time)),
             Access::Token => route
                 .handler

@@ -3,13 +3,12 @@
 use crate::app::App;
 use crate::app::metrics::Metrics;
 use crate::clock::Clock;
-use crate::config::IntakeConfig;
-use crate::http::auth::Token;
+use crate::config::Config;
+use crate::http::auth::Keys;
 use crate::http::problem::Problem;
 use crate::ports::{Cluster, Journal};
 use crate::runbook::catalog::Catalog;
 use arc_swap::{ArcSwap, ArcSwapOption};
-use axum::http::HeaderMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Mutex;
@@ -27,7 +26,9 @@ pub struct Shared {
     pub body_limit: usize,
     /// A request must be whole, and a query answered, within this time.
     pub time_limit: Duration,
-    token: Option<Token>,
+    pub keys: Keys,
+    /// Are the doors for Docker Flow stacks open?
+    pub doors: bool,
     live: ArcSwapOption<Live>,
     /// While it is not live: what it waits for, in words.
     waiting: ArcSwap<String>,
@@ -44,13 +45,15 @@ pub struct Live {
 }
 
 impl Shared {
-    pub fn new(metrics: Arc<Metrics>, clock: Clock, limits: &IntakeConfig, token: Option<Token>) -> Self {
+    pub fn new(metrics: Arc<Metrics>, clock: Clock, config: &Config, keys: Keys) -> Self {
+        let limits = &config.intake;
         Shared {
             metrics,
             clock,
             body_limit: usize::try_from(limits.body_limit_mib).unwrap_or(usize::MAX).saturating_mul(1 << 20),
             time_limit: limits.timeout.std(),
-            token,
+            keys,
+            doors: config.doors.enabled,
             live: ArcSwapOption::empty(),
             waiting: ArcSwap::from_pointee("starting".to_string()),
             ping: Mutex::new(None),
@@ -79,11 +82,6 @@ impl Shared {
     /// What a handler works with, or the 503 that says what is waited for.
     pub fn need_live(&self) -> Result<Arc<Live>, Problem> {
         self.live().ok_or_else(|| Problem::unavailable(format!("runbookd is not ready: {}", self.waiting_for())))
-    }
-
-    /// May whoever sent these headers speak to the API?
-    pub fn admits(&self, headers: &HeaderMap) -> bool {
-        self.token.as_ref().is_none_or(|token| token.admits(headers))
     }
 
     /// Tells the operators, once per key and hour. Nobody hears it while the application does not run: the metrics still count.

@@ -5,6 +5,8 @@ pub mod cluster;
 pub mod diagnostic;
 pub mod duration;
 pub mod event;
+pub mod hook;
+pub mod image;
 pub mod incident;
 pub mod index;
 pub mod label;

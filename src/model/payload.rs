@@ -59,6 +59,12 @@ pub struct DecodeError {
     pub column: usize,
 }
 
+impl From<&serde_json::Error> for DecodeError {
+    fn from(error: &serde_json::Error) -> Self {
+        DecodeError { message: without_place(error), line: error.line(), column: error.column() }
+    }
+}
+
 /// Decodes one post.
 ///
 /// The envelope must be a JSON object with an array `alerts`; unknown fields are accepted, missing ones tolerated, and of two values for one key the
@@ -71,7 +77,7 @@ pub fn decode(body: &[u8]) -> Result<Group, DecodeError> {
     }
     match serde_json::from_str::<Envelope<Tolerant>>(body) {
         Ok(Envelope(head, alerts)) => Ok(group(head, alerts.good, alerts.bad)),
-        Err(error) => Err(DecodeError { message: without_place(&error), line: error.line(), column: error.column() }),
+        Err(error) => Err(DecodeError::from(&error)),
     }
 }
 
@@ -86,7 +92,7 @@ fn not_utf8(body: &[u8], at: usize) -> DecodeError {
 }
 
 /// The decoder's words without its " at line 1 column 2", bounded and visible.
-fn without_place(error: &serde_json::Error) -> String {
+pub(super) fn without_place(error: &serde_json::Error) -> String {
     let whole = error.to_string();
     let place = format!(" at line {} column {}", error.line(), error.column());
     text::visible(whole.strip_suffix(&place).unwrap_or(&whole), WHY_CHARS)

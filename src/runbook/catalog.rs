@@ -330,13 +330,7 @@ fn params(
             error("rule_unknown_param", key, message, Some(help));
             continue;
         };
-        let fits = match (default, value) {
-            // A default of nothing says nothing of the type.
-            (Value::Null, _) => true,
-            (Value::Number(default), Value::Number(value)) => default.is_f64() || !value.is_f64(),
-            (default, value) => kind(default) == kind(value),
-        };
-        if !fits {
+        if !fits(default, value) {
             let message = format!("`{name}` must be {}, found {}", kind(default), kind(value));
             let help = format!("the runbook `{}` declares it as {default}", program.name);
             error("rule_param_type", at, message, Some(help));
@@ -344,7 +338,18 @@ fn params(
     }
 }
 
-fn kind(value: &Value) -> &'static str {
+/// Has a parameter's value the type that its default declares?
+pub fn fits(default: &Value, value: &Value) -> bool {
+    match (default, value) {
+        // A default of nothing says nothing of the type.
+        (Value::Null, _) => true,
+        (Value::Number(default), Value::Number(value)) => default.is_f64() || !value.is_f64(),
+        (default, value) => kind(default) == kind(value),
+    }
+}
+
+/// The type of a parameter, in words.
+pub fn kind(value: &Value) -> &'static str {
     match value {
         Value::Null => "nothing",
         Value::Bool(_) => "true or false",

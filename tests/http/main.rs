@@ -1,5 +1,7 @@
 //! The HTTP surface on a real listener: intake's contract, hostile clients, access, problem documents, lists and commands.
 
+mod doors;
+mod hooks;
 mod hostile;
 mod intake;
 mod queries;

@@ -26,6 +26,8 @@ fn incident(id: u64, state: State, service: &str) -> Incident {
         had_effect: false,
         effects: Vec::new(),
         locks: Vec::new(),
+        event: None,
+        next_event: None,
         gave_back: false,
         acked_by: None,
         escalated: false,

@@ -9,16 +9,19 @@ use runbookd::app::{App, Parts};
 use runbookd::clock::Clock;
 use runbookd::config::Config;
 use runbookd::config::secret::Secret;
-use runbookd::http::auth::Token;
+use runbookd::http::auth::{Keys, Token};
 use runbookd::http::router::router;
 use runbookd::http::server::{self, Limits};
 use runbookd::http::shared::{Live, Shared};
 use runbookd::model::duration::Duration;
+use runbookd::model::event::Event;
+use runbookd::ports::Journal;
 use runbookd::runbook::catalog::Catalog;
 use runbookd::runbook::evaluate::Evaluator;
 use serde_json::Value;
 use std::io::Write;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -27,6 +30,8 @@ use tokio::task::JoinHandle;
 
 pub const FIRING: &str = include_str!("../fixtures/alertmanager/1-firing-group.json");
 pub const TOKEN: &str = "a-token-for-tests";
+pub const HOOKS_TOKEN: &str = "a-token-for-hooks";
+pub const GITHUB_SECRET: &str = "a-secret-of-github";
 
 /// How the server of a test is set up.
 pub struct Setup {
@@ -34,11 +39,28 @@ pub struct Setup {
     pub timeout: Duration,
     pub body_limit_mib: u32,
     pub live: bool,
+    /// Secrets of their own for the hooks.
+    pub hooks: bool,
+    pub doors: bool,
+    /// The shipped runbooks, with the shipped rules, instead of none.
+    pub shipped: bool,
+    /// These rules instead of the shipped ones.
+    pub rules: &'static str,
 }
 
 impl Default for Setup {
     fn default() -> Self {
-        Setup { token: false, timeout: Duration::from_secs(20), body_limit_mib: 32, live: true }
+        let timeout = Duration::from_secs(20);
+        Setup {
+            token: false,
+            timeout,
+            body_limit_mib: 32,
+            live: true,
+            hooks: false,
+            doors: false,
+            shipped: false,
+            rules: "",
+        }
     }
 }
 
@@ -109,13 +131,20 @@ impl Stage {
         config.intake.timeout = setup.timeout;
         config.intake.body_limit_mib = setup.body_limit_mib;
         let metrics = Arc::new(Metrics::new());
-        let token = setup.token.then(|| Token::new(&Secret::new(TOKEN)));
-        let shared = Arc::new(Shared::new(metrics.clone(), Clock::System, &config.intake, token));
+        config.doors.enabled = setup.doors;
+        let token = |set: bool, text: &str| set.then(|| Token::new(&Secret::new(text)));
+        let keys = Keys {
+            api: token(setup.token, TOKEN),
+            hooks: token(setup.hooks, HOOKS_TOKEN),
+            github: setup.hooks.then(|| Secret::new(GITHUB_SECRET)),
+        };
+        let shared = Arc::new(Shared::new(metrics.clone(), Clock::System, &config, keys));
         let journal = Arc::new(MemoryJournal::new());
         let told = Told::default();
         let mut app = None;
         if setup.live {
-            let parts = parts(config, journal.clone(), metrics, &told);
+            let catalog = if setup.shipped { shipped(setup.rules) } else { Catalog::default() };
+            let parts = parts(config, journal.clone(), metrics, &told, catalog);
             let (cluster, catalog) = (parts.cluster.clone(), parts.catalog.clone());
             let started = App::start(parts).await.expect("an empty journal can be read back");
             shared.go_live(Live { journal: journal.clone(), cluster, catalog, app: Some(started.clone()) });
@@ -160,6 +189,20 @@ impl Stage {
         self.post("/api/v1/alertmanager", body).await
     }
 
+    /// The events of each post that was journalled, oldest post first, each as its kind and labels.
+    pub async fn journalled(&self) -> Vec<Vec<String>> {
+        let posts = self.journal.intake_after(0, 1_000).await.expect("readable");
+        let shown = |event: &Event| format!("{} {}", event.on, event.labels);
+        posts
+            .iter()
+            .map(|intake| {
+                assert_eq!(intake.post.source, "event");
+                let events: Vec<Event> = serde_json::from_slice(&intake.post.body).expect("an array of events");
+                events.iter().map(shown).collect()
+            })
+            .collect()
+    }
+
     /// Asks again and again until the answer is as wanted: what happens behind a 2xx takes its own time.
     pub async fn until(&self, path: &str, wanted: impl Fn(&Value) -> bool) -> Value {
         let asking = async {
@@ -181,8 +224,23 @@ impl Stage {
     }
 }
 
-fn parts(config: Config, journal: Arc<MemoryJournal>, metrics: Arc<Metrics>, told: &Told) -> Parts {
-    let world = "services: { web: { image: shop/web:1, replicas: 2, env: { KEY: hunter2 } } }";
+fn shipped(instead: &str) -> Catalog {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let written = tempfile::tempdir().expect("a directory");
+    std::fs::write(written.path().join("rules.yaml"), instead).expect("written");
+    let rules = if instead.is_empty() { root.join("rules") } else { written.path().to_path_buf() };
+    Catalog::load(&rules, &root.join("runbooks"), &[], None).expect("what is shipped is valid")
+}
+
+fn parts(config: Config, journal: Arc<MemoryJournal>, metrics: Arc<Metrics>, told: &Told, catalog: Catalog) -> Parts {
+    let world = "services:
+  web:
+    image: shop/web:1
+    replicas: 2
+    env: { KEY: hunter2 }
+    labels: { com.df.notify: 'true', com.df.port: '8080', com.df.scaleMax: '4' }
+  worker: { image: shop/worker:1, replicas: 1 }
+";
     let world = World::parse(world).expect("a valid world");
     Parts {
         config: Arc::new(config),
@@ -194,7 +252,7 @@ fn parts(config: Config, journal: Arc<MemoryJournal>, metrics: Arc<Metrics>, tol
         humans: Arc::new(ConsoleHumans::new(told.clone())),
         fallback: Arc::new(ConsoleHumans::new(told.clone())),
         evaluator: Arc::new(Evaluator::inline()),
-        catalog: Arc::new(ArcSwap::from_pointee(Catalog::default())),
+        catalog: Arc::new(ArcSwap::from_pointee(catalog)),
         metrics,
     }
 }

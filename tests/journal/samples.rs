@@ -65,6 +65,8 @@ pub fn incident(id: u64, state: State) -> Incident {
         effects: Vec::new(),
         locks: Vec::new(),
         gave_back: false,
+        event: None,
+        next_event: None,
         acked_by: None,
         escalated: false,
         opened_at: at(id as i64),

@@ -187,7 +187,7 @@ impl Journal {
             let spans = spans.entry(key).or_default();
             for run in self.runs_of(id) {
                 let began = match run.run.handler {
-                    Handler::OnFiring => Some(run.run.started_at),
+                    Handler::OnFiring | Handler::OnEvent => Some(run.run.started_at),
                     Handler::OnResolved => first.get(&run.run.id).copied(),
                 };
                 spans.extend(began.map(|began| (began, run.run.finished_at.expect("it has ended"), id)));

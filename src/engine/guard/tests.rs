@@ -16,6 +16,9 @@ fn rule() -> Rule {
     Rule {
         name: "scale-out".into(),
         place: "rules/web.yaml:1".into(),
+        on: None,
+        schedule: None,
+        own: false,
         matchers: vec![Matcher::new("alertname", Op::Equal, "A").expect("a valid matcher")],
         by: vec!["service".into()],
         runbook: Some("scale_out".into()),
