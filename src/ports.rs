@@ -3,6 +3,7 @@
 use crate::model::alert::{Alert, Level};
 use crate::model::cluster::{Convergence, Node, Service, ServiceIntent, Task};
 use crate::model::incident::{Incident, IncidentId, State, Transition};
+use crate::model::join::{JoinRole, JoinToken};
 use crate::model::message::{Message, MessageId, ThreadRef};
 use crate::model::node_group::{GroupIntent, NodeGroup};
 use crate::model::payload::Group;
@@ -96,6 +97,8 @@ pub trait Cluster: Send + Sync {
     async fn apply(&self, intent: &ServiceIntent, step: &str) -> Result<(), PortError>;
     /// How far the last change of a service has got.
     async fn convergence(&self, service: &str) -> Result<Convergence, PortError>;
+    /// What a new machine needs to join as this role. It holds a secret: it goes into one answer and nowhere else.
+    async fn join_token(&self, role: JoinRole) -> Result<JoinToken, PortError>;
     /// Can the cluster be reached and answer for a Swarm? What `/readyz` asks.
     async fn ping(&self) -> Result<(), PortError>;
 }
@@ -166,7 +169,7 @@ pub type Ticket<T> = BoxFuture<'static, Result<T, JournalError>>;
 #[derive(Clone, Debug)]
 pub struct NewIntake {
     pub received_at: Timestamp,
-    /// `alertmanager`, `rejected` (a 400, 401 or 413, to be escalated).
+    /// `alertmanager`, `rejected` (a 400, 401 or 413, to be escalated), `join` (a machine asked to join).
     pub source: Cow<'static, str>,
     /// What was posted, to the byte.
     pub body: Arc<[u8]>,

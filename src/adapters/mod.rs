@@ -4,6 +4,7 @@ pub mod cluster;
 pub mod humans;
 pub mod journal;
 pub mod metrics;
+pub mod nodes;
 pub mod reload;
 
 /// The innermost cause of an error, bounded: the layers around it say less, and repeat URLs, which can be secrets.

@@ -103,8 +103,15 @@ fn overlay(config: Config, env: impl Iterator<Item = (String, String)>) -> Resul
         };
         let wrong = |why: String| ConfigError::Variable { variable: variable.clone(), value: value.clone(), why };
         let leaf = tree.pointer_mut(&pointer).expect("the pointer was made from this tree");
+        let absent = leaf.is_null();
         *leaf = typed(leaf, &value).map_err(&wrong)?;
-        config = serde_json::from_value(tree.clone()).map_err(|error| wrong(error.to_string()))?;
+        let mut read = serde_json::from_value(tree.clone());
+        if let (true, Err(_), Ok(number)) = (absent, &read, value.trim().parse::<u64>()) {
+            // What is absent does not say whether it would be text or a number.
+            *tree.pointer_mut(&pointer).expect("it was there just now") = number.into();
+            read = serde_json::from_value(tree.clone());
+        }
+        config = read.map_err(|error| wrong(error.to_string()))?;
     }
     Ok(Loaded { config, warnings })
 }
@@ -152,6 +159,9 @@ fn typed(leaf: &Value, text: &str) -> Result<Value, String> {
         },
         Value::Number(_) => text.trim().parse::<u64>().map(Value::from).map_err(|_| "expected a number".to_string()),
         Value::Null if text.is_empty() => Ok(Value::Null),
+        Value::Array(_) => serde_json::from_str::<Vec<String>>(text)
+            .map(Value::from)
+            .map_err(|_| "expected a JSON array of strings".to_string()),
         _ => Ok(text.into()),
     }
 }
@@ -174,7 +184,7 @@ fn unknown(variable: &str, names: &[(String, String)]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{ClusterKind, LogFormat};
+    use crate::config::{ClusterKind, LogFormat, NodeGroupConfig};
     use crate::model::duration::Duration;
 
     fn env(pairs: &[(&str, &str)]) -> std::vec::IntoIter<(String, String)> {
@@ -192,6 +202,7 @@ mod tests {
             let value = match (&leaf, variable.as_str()) {
                 (_, "RUNBOOKD_CLUSTER") => "sim".to_string(),
                 (_, "RUNBOOKD_LOG_FORMAT") => "json".to_string(),
+                (_, "RUNBOOKD_JOIN_ROLE") => "manager".to_string(),
                 (Value::Bool(set), _) => (!set).to_string(),
                 (Value::Number(number), _) => (number.as_u64().expect("whole") + 1).to_string(),
                 (Value::String(text), _) if Duration::parse(text).is_ok() => "17s".to_string(),
@@ -221,6 +232,36 @@ mod tests {
         let config = overlay(Config::default(), env(&set)).expect("valid").config;
         let target = &config.reload["my_prom"];
         assert_eq!((target.http.as_str(), target.timeout), ("http://p/-/reload", Some(Duration::from_secs(3))));
+    }
+
+    #[test]
+    fn a_group_of_machines_is_of_one_kind_and_the_environment_changes_its_keys() {
+        let file = "node_groups:\n  workers: { aws: { auto_scaling_group: w, max: 5 } }\n  lab:\n    command:\n      describe: [a, b]\n      \
+                    resize: [a, '{desired}']\n      terminate: [a, '{instance}']\n      min: 0\n      max: 3\n";
+        let config = parse("runbookd.yaml", file).expect("valid");
+        let set = [
+            ("RUNBOOKD_NODE_GROUPS_WORKERS_AWS_REGION", "eu-central-1"),
+            ("RUNBOOKD_NODE_GROUPS_WORKERS_AWS_MIN", "2"),
+            ("RUNBOOKD_NODE_GROUPS_LAB_COMMAND_DESCRIBE", r#"["c", "d e"]"#),
+            ("RUNBOOKD_NODE_GROUPS_LAB_COMMAND_MAX", "4"),
+        ];
+        let config = overlay(config, env(&set)).expect("valid").config;
+        let NodeGroupConfig::Aws(aws) = &config.node_groups["workers"] else { panic!("{config:?}") };
+        assert_eq!((aws.region.as_deref(), aws.min, aws.max), (Some("eu-central-1"), Some(2), Some(5)));
+        let NodeGroupConfig::Command(lab) = &config.node_groups["lab"] else { panic!("{config:?}") };
+        assert_eq!((lab.describe.as_slice(), lab.max), (&["c".to_string(), "d e".to_string()][..], 4));
+
+        for (text, word) in [
+            ("node_groups: { w: { gcp: {} } }", "gcp is no value"),
+            ("node_groups: { w: { aws: { auto_scaling_grup: w } } }", "there is no key auto_scaling_grup"),
+            ("node_groups: { w: { command: { describe: a } } }", ""),
+        ] {
+            let found = parse("runbookd.yaml", text).expect_err(text);
+            assert!(found.message.contains(word), "{text}: {found}");
+        }
+        let variable = "RUNBOOKD_NODE_GROUPS_LAB_COMMAND_RESIZE";
+        let error = overlay(config, env(&[(variable, "a b")])).expect_err("no array").to_string();
+        assert!(error.starts_with(variable) && error.contains("JSON array"), "{error}");
     }
 
     #[test]

@@ -48,8 +48,14 @@ pub const ALERTMANAGER: Source = Source {
     key: "alertmanager.token_file",
 };
 
+pub const JOIN: Source = Source {
+    what: "the bearer token with which machines ask to join",
+    variable: "RUNBOOKD_JOIN_TOKEN",
+    key: "join.token_file",
+};
+
 /// Every secret there is.
-pub const SOURCES: [Source; 5] = [TOKEN, SLACK_TOKEN, SLACK_WEBHOOK, HEARTBEAT, ALERTMANAGER];
+pub const SOURCES: [Source; 6] = [TOKEN, SLACK_TOKEN, SLACK_WEBHOOK, HEARTBEAT, ALERTMANAGER, JOIN];
 
 /// The secrets of one process, read once at start.
 #[derive(Clone, Debug, Default)]
@@ -59,6 +65,7 @@ pub struct Secrets {
     pub slack_webhook_url: Option<Secret>,
     pub heartbeat_url: Option<Secret>,
     pub alertmanager_token: Option<Secret>,
+    pub join_token: Option<Secret>,
 }
 
 impl Secrets {
@@ -71,6 +78,7 @@ impl Secrets {
             slack_webhook_url: read(SLACK_WEBHOOK)?,
             heartbeat_url: read(HEARTBEAT)?,
             alertmanager_token: read(ALERTMANAGER)?,
+            join_token: read(JOIN)?,
         })
     }
 }
@@ -82,6 +90,7 @@ impl Source {
             "slack.token_file" => config.slack.token_file.as_deref(),
             "slack.webhook_url_file" => config.slack.webhook_url_file.as_deref(),
             "heartbeat.url_file" => config.heartbeat.url_file.as_deref(),
+            "join.token_file" => config.join.token_file.as_deref(),
             _ => config.alertmanager.token_file.as_deref(),
         }
     }

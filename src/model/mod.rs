@@ -7,6 +7,7 @@ pub mod duration;
 pub mod event;
 pub mod incident;
 pub mod index;
+pub mod join;
 pub mod label;
 pub mod matcher;
 pub mod message;

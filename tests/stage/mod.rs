@@ -17,6 +17,7 @@ use runbookd::app::{App, Parts};
 use runbookd::clock::Clock;
 use runbookd::config::Config;
 use runbookd::model::cluster::{Convergence, Node, Service, ServiceIntent, Task};
+use runbookd::model::join::{JoinRole, JoinToken};
 use runbookd::model::message::{Message, ThreadRef};
 use runbookd::model::{alert, label::Labels, payload};
 use runbookd::ports::{Alerts, Cluster, DeliverError, Humans, Journal, KnownAlert, NewIntake, PortError, Reload};
@@ -193,6 +194,9 @@ impl Cluster for Outside {
     }
     async fn convergence(&self, service: &str) -> Result<Convergence, PortError> {
         self.living(self.cluster.convergence(service)).await
+    }
+    async fn join_token(&self, role: JoinRole) -> Result<JoinToken, PortError> {
+        self.living(self.cluster.join_token(role)).await
     }
     async fn ping(&self) -> Result<(), PortError> {
         self.living(self.cluster.ping()).await

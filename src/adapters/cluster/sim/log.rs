@@ -3,17 +3,19 @@
 //! | line | meaning |
 //! |---|---|
 //! | `{"world":1}` | the first line: the format |
-//! | `{"nodes":[…]}`, `{"node_groups":{…}}` | as the port shows them |
+//! | `{"nodes":[…]}` | as the port shows them |
+//! | `{"node_groups":{…}}` | with their machines, as they were when the file was last rewritten |
 //! | `{"service":{…}}` | one service, whole, as it was when the file was last rewritten |
 //! | `{"history":{…}}` | a change accepted before that: already in the service |
 //! | `{"applied":{…}}` | a change accepted since |
+//! | `{"group_history":{…}}`, `{"group_applied":{…}}` | the same, for changes of groups: `at intent` |
 //!
 //! `history` and `applied` hold `at service step version change`: `step` is the step's label (`<run>:<seq>`), "" for another hand, `version` the one the
 //! change made. Each accepted change is in exactly one of them, in order, up to the newest 200,000. Nothing is synced to disk: the process may die,
 //! the machine may not.
 
+use super::groups::{GroupApplied, SimGroup};
 use super::service::SimService;
-use super::world::NodeGroup;
 use crate::model::cluster::{Node, ServiceChange};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -49,15 +51,24 @@ pub struct Applied {
     pub change: ServiceChange,
 }
 
+/// One accepted change of whatever kind.
+#[derive(Clone, Debug)]
+pub enum Accepted {
+    Service(Applied),
+    Group(GroupApplied),
+}
+
 #[derive(Serialize)]
 #[serde(rename_all = "snake_case")]
 enum WriteLine<'a> {
     World(u32),
     Nodes(&'a [Node]),
-    NodeGroups(&'a BTreeMap<String, NodeGroup>),
+    NodeGroups(&'a BTreeMap<String, SimGroup>),
     Service(&'a SimService),
     History(&'a Applied),
     Applied(&'a Applied),
+    GroupHistory(&'a GroupApplied),
+    GroupApplied(&'a GroupApplied),
 }
 
 #[derive(Deserialize)]
@@ -65,20 +76,22 @@ enum WriteLine<'a> {
 enum ReadLine {
     World(u32),
     Nodes(Vec<Node>),
-    NodeGroups(BTreeMap<String, NodeGroup>),
+    NodeGroups(BTreeMap<String, SimGroup>),
     Service(Box<SimService>),
     History(Applied),
     Applied(Applied),
+    GroupHistory(GroupApplied),
+    GroupApplied(GroupApplied),
 }
 
 /// What a log holds.
 #[derive(Default)]
 pub struct Lines {
     pub nodes: Vec<Node>,
-    pub groups: BTreeMap<String, NodeGroup>,
+    pub groups: BTreeMap<String, SimGroup>,
     pub services: Vec<SimService>,
-    /// Each with whether `services` already have it.
-    pub applied: Vec<(Applied, bool)>,
+    /// Each with whether `services` and `groups` already have it.
+    pub accepted: Vec<(Accepted, bool)>,
 }
 
 /// The open file, locked against a second process.
@@ -129,8 +142,10 @@ impl WorldLog {
                 ReadLine::Nodes(nodes) => lines.nodes = nodes,
                 ReadLine::NodeGroups(groups) => lines.groups = groups,
                 ReadLine::Service(service) => lines.services.push(*service),
-                ReadLine::History(applied) => lines.applied.push((applied, true)),
-                ReadLine::Applied(applied) => lines.applied.push((applied, false)),
+                ReadLine::History(applied) => lines.accepted.push((Accepted::Service(applied), true)),
+                ReadLine::Applied(applied) => lines.accepted.push((Accepted::Service(applied), false)),
+                ReadLine::GroupHistory(applied) => lines.accepted.push((Accepted::Group(applied), true)),
+                ReadLine::GroupApplied(applied) => lines.accepted.push((Accepted::Group(applied), false)),
             }
         }
         Ok(Some(lines))
@@ -140,14 +155,16 @@ impl WorldLog {
     pub fn rewrite<'a>(
         &mut self,
         nodes: &'a [Node],
-        groups: &'a BTreeMap<String, NodeGroup>,
+        groups: &'a BTreeMap<String, SimGroup>,
         services: &'a [SimService],
         applied: impl IntoIterator<Item = &'a Applied>,
+        group_applied: impl IntoIterator<Item = &'a GroupApplied>,
     ) -> Result<(), WorldError> {
         let head = [WriteLine::World(1), WriteLine::Nodes(nodes), WriteLine::NodeGroups(groups)];
         let lines = head.into_iter().chain(services.iter().map(WriteLine::Service));
         let mut bytes = Vec::new();
-        for line in lines.chain(applied.into_iter().map(WriteLine::History)) {
+        let history = applied.into_iter().map(WriteLine::History);
+        for line in lines.chain(history).chain(group_applied.into_iter().map(WriteLine::GroupHistory)) {
             push(&mut bytes, &line);
         }
         let mut beside = self.path.clone().into_os_string();
@@ -167,9 +184,13 @@ impl WorldLog {
     }
 
     /// One line in one write; on failure the file is as before.
-    pub fn append(&mut self, applied: &Applied) -> std::io::Result<()> {
+    pub fn append(&mut self, accepted: &Accepted) -> std::io::Result<()> {
         let mut bytes = Vec::with_capacity(256);
-        push(&mut bytes, &WriteLine::Applied(applied));
+        let line = match accepted {
+            Accepted::Service(applied) => WriteLine::Applied(applied),
+            Accepted::Group(applied) => WriteLine::GroupApplied(applied),
+        };
+        push(&mut bytes, &line);
         let written = self.file.write(&bytes).and_then(|count| match count == bytes.len() {
             true => Ok(()),
             false => Err(std::io::ErrorKind::StorageFull.into()),

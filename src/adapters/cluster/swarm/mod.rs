@@ -3,10 +3,12 @@
 
 mod connect;
 mod convergence;
+mod join;
 mod spec;
 
 use crate::config::DockerConfig;
 use crate::model::cluster::{Convergence, Node, Service, ServiceChange, ServiceIntent, Task};
+use crate::model::join::{JoinRole, JoinToken};
 use crate::ports::{Cluster, ErrorReason, PortError};
 use async_trait::async_trait;
 use bollard::query_parameters::{ListNodesOptions, ListTasksOptionsBuilder};
@@ -172,6 +174,14 @@ impl Cluster for SwarmCluster {
         // A change between the two reads shows as tasks of another template: not converged, which is true.
         let tasks = self.raw_tasks(raw["ID"].as_str(), false).await?;
         Ok(convergence::judge(&raw, &tasks))
+    }
+
+    async fn join_token(&self, role: JoinRole) -> Result<JoinToken, PortError> {
+        let swarm = self.connection.read("read the join tokens", |docker| async move { docker.inspect_swarm().await });
+        let nodes = self
+            .connection
+            .read("list nodes", |docker| async move { docker.list_nodes(None::<ListNodesOptions>).await });
+        join::answer(role, swarm.await?, &nodes.await?)
     }
 
     async fn ping(&self) -> Result<(), PortError> {
