@@ -3,6 +3,7 @@
 use crate::model::alert::{Alert, Level};
 use crate::model::cluster::{Convergence, JobIntent, JobState, Node, NodeIntent, Service, ServiceIntent, Task};
 use crate::model::incident::{Incident, IncidentId, State, Transition};
+use crate::model::join::{JoinRole, JoinToken};
 use crate::model::label::Labels;
 use crate::model::message::{Message, MessageId, ThreadRef};
 use crate::model::node_group::{GroupIntent, NodeGroup};
@@ -119,6 +120,8 @@ pub trait Cluster: Send + Sync {
     async fn convergence(&self, service: &str) -> Result<Convergence, PortError>;
     /// Notifies `changed` whenever the cluster says that something happened, until it stops saying so. It may lose much: whoever listens compares.
     async fn listen(&self, changed: &tokio::sync::Notify) -> Result<(), PortError>;
+    /// What a new machine needs to join as this role. It holds a secret: it goes into one answer and nowhere else.
+    async fn join_token(&self, role: JoinRole) -> Result<JoinToken, PortError>;
     /// Can the cluster be reached and answer for a Swarm? What `/readyz` asks.
     async fn ping(&self) -> Result<(), PortError>;
 }
@@ -233,7 +236,7 @@ pub type Ticket<T> = BoxFuture<'static, Result<T, JournalError>>;
 #[derive(Clone, Debug)]
 pub struct NewIntake {
     pub received_at: Timestamp,
-    /// `alertmanager`, `rejected` (a 400, 401 or 413, to be escalated).
+    /// `alertmanager`, `rejected` (a 400, 401 or 413, to be escalated), `join` (a machine asked to join).
     pub source: Cow<'static, str>,
     /// What was posted, to the byte.
     pub body: Arc<[u8]>,

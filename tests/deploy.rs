@@ -41,8 +41,17 @@ fn what_is_set_by_the_environment_is_a_key() {
     // Secrets, and the path of the file itself, are no keys.
     known.extend(["RUNBOOKD_CONFIG", "RUNBOOKD_HEARTBEAT_URL"].map(String::from));
     known.extend(
-        ["SLACK_TOKEN", "SLACK_WEBHOOK_URL", "TOKEN", "ALERTMANAGER_TOKEN", "HOOKS_TOKEN", "GITHUB_SECRET"]
-            .map(|name| format!("RUNBOOKD_{name}")),
+        [
+            "SLACK_TOKEN",
+            "SLACK_WEBHOOK_URL",
+            "TOKEN",
+            "ALERTMANAGER_TOKEN",
+            "PROMETHEUS_TOKEN",
+            "HOOKS_TOKEN",
+            "GITHUB_SECRET",
+            "JOIN_TOKEN",
+        ]
+        .map(|name| format!("RUNBOOKD_{name}")),
     );
     for file in ["runbookd.stack.yml", "runbookd.service", "runbookd.yaml"] {
         let text = shipped(file);

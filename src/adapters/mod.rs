@@ -4,6 +4,7 @@ pub mod cluster;
 pub mod humans;
 pub mod journal;
 pub mod metrics;
+pub mod nodes;
 pub mod posts;
 pub mod reload;
 

@@ -9,6 +9,7 @@ use crate::adapters::journal::sqlite::{OpenError, SqliteJournal};
 use crate::adapters::metrics::alertmanager::Alertmanager;
 use crate::adapters::metrics::api::Token;
 use crate::adapters::metrics::prometheus::Prometheus;
+use crate::adapters::nodes::ConfiguredGroups;
 use crate::adapters::posts::{HttpPosts, SimPosts};
 use crate::adapters::reload::Reloads;
 use crate::app::heartbeat::{self, SecretUrl};
@@ -53,13 +54,19 @@ pub struct Prepared {
     metrics: Arc<Metrics>,
     catalog: Arc<ArcSwap<Catalog>>,
     journal: PathBuf,
-    swarm: Option<Arc<dyn Cluster>>,
+    real: Option<Real>,
     reload: Arc<dyn Reload>,
     posts: Arc<dyn Posts>,
     alerts: Option<Arc<dyn Alerts>>,
     queries: Option<Arc<dyn Queries>>,
     humans: Arc<dyn Humans>,
     heartbeat: Option<(reqwest::Client, SecretUrl)>,
+}
+
+/// What a simulated world takes the place of.
+struct Real {
+    cluster: Arc<dyn Cluster>,
+    groups: Arc<dyn NodeGroups>,
 }
 
 /// The running application and what runs beside it.
@@ -84,12 +91,13 @@ pub fn prepare(
         tracing::warn!(%warning, "found in rules or runbooks");
     }
     let setting = |error: PortError| WiringError::Setting(error.message);
-    let (swarm, reload): (Option<Arc<dyn Cluster>>, Arc<dyn Reload>) = match config.cluster {
+    let (real, reload): (Option<Real>, Arc<dyn Reload>) = match config.cluster {
         ClusterKind::Docker => {
             // First: what is rendered for a reload is what it shows.
             let swarm: Arc<dyn Cluster> = Arc::new(SwarmCluster::new(&config.docker).map_err(setting)?);
             let reload = Reloads::new(&config, &swarm).map_err(setting)?;
-            (Some(swarm), Arc::new(reload))
+            let groups = Arc::new(ConfiguredGroups::new(&config.node_groups).map_err(setting)?);
+            (Some(Real { cluster: swarm, groups }), Arc::new(reload))
         }
         // A simulated world has simulated effects only.
         ClusterKind::Sim => (None, Arc::new(SimReload::new(&config.reload))),
@@ -99,7 +107,7 @@ pub fn prepare(
         metrics,
         catalog: Arc::new(ArcSwap::from_pointee(catalog)),
         journal: path_of(&config.journal.url).map_err(|why| WiringError::Setting(format!("journal.url: {why}")))?,
-        swarm,
+        real,
         reload,
         posts: posts(&config, secrets)?,
         alerts: alerts(&config, secrets)?,
@@ -161,12 +169,13 @@ impl Prepared {
     /// Opens the journal and starts the application on it. While another process has the journal it waits, and says so through `waiting`.
     pub async fn start(self, waiting: impl Fn(&str)) -> Result<Running, WiringError> {
         let journal: Arc<dyn Journal> = Arc::new(open(&self.journal, waiting).await?);
-        let cluster: Arc<dyn Cluster> = match self.swarm {
-            Some(swarm) => swarm,
+        let Real { cluster, groups } = match self.real {
+            Some(real) => real,
             None => {
                 // Behind the journal's lock: one process at a time has the world, too.
                 let world = SimCluster::open(self.config.world.as_deref(), &beside(&self.journal), self.clock);
-                Arc::new(world.map_err(|error| WiringError::Setting(error.to_string()))?)
+                let world = Arc::new(world.map_err(|error| WiringError::Setting(error.to_string()))?);
+                Real { cluster: world.clone(), groups: world }
             }
         };
         let config = self.config.clone();
@@ -175,7 +184,7 @@ impl Prepared {
             clock: self.clock,
             journal: journal.clone(),
             cluster,
-            groups: Arc::new(NoGroups),
+            groups,
             reload: self.reload,
             posts: self.posts,
             alerts: self.alerts,
@@ -265,22 +274,5 @@ fn reloaded(outcome: Outcome, app: &App, metrics: &Metrics) {
             let key = format!("reload:{:02x}{:02x}{:02x}{:02x}", digest[0], digest[1], digest[2], digest[3]);
             app.tell_operators(&key, "Changed rules or runbooks are not valid: the earlier set stays in force", &text);
         }
-    }
-}
-
-/// No group of machines is configured.
-struct NoGroups;
-
-#[async_trait::async_trait]
-impl NodeGroups for NoGroups {
-    fn names(&self) -> Vec<String> {
-        Vec::new()
-    }
-    async fn group(&self, name: &str) -> Result<crate::model::node_group::NodeGroup, crate::ports::PortError> {
-        let message = format!("there is no group of machines {name:?}; the configuration names none");
-        Err(crate::ports::PortError::permanent(crate::ports::ErrorReason::NotFound, message))
-    }
-    async fn apply(&self, intent: &crate::model::node_group::GroupIntent) -> Result<(), crate::ports::PortError> {
-        self.group(&intent.group).await.map(drop)
     }
 }

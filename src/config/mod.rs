@@ -6,6 +6,7 @@ pub mod secret;
 pub mod show;
 
 use crate::model::duration::Duration;
+use crate::model::join::JoinRole;
 pub use reload::ReloadTarget;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -42,6 +43,8 @@ pub struct Config {
     pub bounds: BoundsConfig,
     pub reload: BTreeMap<String, ReloadTarget>,
     pub http_targets: BTreeMap<String, HttpTarget>,
+    pub node_groups: BTreeMap<String, NodeGroupConfig>,
+    pub join: JoinConfig,
     pub log: LogConfig,
 }
 
@@ -176,6 +179,60 @@ pub struct HttpTarget {
     pub timeout: Option<Duration>,
 }
 
+/// A group of machines: who makes them. With `cluster: sim` the groups are the world's.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NodeGroupConfig {
+    Aws(AwsGroupConfig),
+    Command(CommandGroupConfig),
+}
+
+/// An AWS auto-scaling group. The credentials are those of the environment or of the instance, never of this file.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AwsGroupConfig {
+    pub auto_scaling_group: String,
+    /// Without it: `AWS_REGION`, the profile, or the instance's own.
+    #[serde(default)]
+    pub region: Option<String>,
+    /// Somewhere else than AWS: for tests, and for what speaks its API.
+    #[serde(default)]
+    pub endpoint_url: Option<String>,
+    /// Bounds narrower than the group's own MinSize and MaxSize.
+    #[serde(default)]
+    pub min: Option<u64>,
+    #[serde(default)]
+    pub max: Option<u64>,
+}
+
+/// Any other provider: a program and its arguments for each call, started without a shell. `{group} {desired} {instance} {node}` are put in.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CommandGroupConfig {
+    /// Prints the group as JSON.
+    pub describe: Vec<String>,
+    /// Sets the number of machines.
+    pub resize: Vec<String>,
+    /// Ends one machine, and lowers the number with it.
+    pub terminate: Vec<String>,
+    #[serde(default)]
+    pub timeout: Option<Duration>,
+    pub min: u64,
+    pub max: u64,
+}
+
+/// How new machines get what they need to join the Swarm.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct JoinConfig {
+    /// A file with the bearer token of `/api/v1/nodes/join`, which is no other. Or the environment: `RUNBOOKD_JOIN_TOKEN`. Without it nobody joins that way.
+    pub token_file: Option<PathBuf>,
+    /// As what the token lets a machine join at most.
+    pub role: JoinRole,
+    /// How many answers there are in a minute.
+    pub per_minute: u32,
+}
+
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct LogConfig {
@@ -216,6 +273,8 @@ impl Default for Config {
             bounds: BoundsConfig::default(),
             reload: BTreeMap::new(),
             http_targets: BTreeMap::new(),
+            node_groups: BTreeMap::new(),
+            join: JoinConfig::default(),
             log: LogConfig::default(),
         }
     }
@@ -282,6 +341,12 @@ impl Default for RunsConfig {
 impl Default for BoundsConfig {
     fn default() -> Self {
         BoundsConfig { replicas_min: 1, replicas_max: 100 }
+    }
+}
+
+impl Default for JoinConfig {
+    fn default() -> Self {
+        JoinConfig { token_file: None, role: JoinRole::Worker, per_minute: 10 }
     }
 }
 

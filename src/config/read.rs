@@ -227,7 +227,7 @@ fn unknown(variable: &str, names: &[(String, String)]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{ClusterKind, LogFormat};
+    use crate::config::{ClusterKind, LogFormat, NodeGroupConfig};
     use crate::model::duration::Duration;
 
     fn env(pairs: &[(&str, &str)]) -> std::vec::IntoIter<(String, String)> {
@@ -245,6 +245,7 @@ mod tests {
             let value = match (&leaf, variable.as_str()) {
                 (_, "RUNBOOKD_CLUSTER") => "sim".to_string(),
                 (_, "RUNBOOKD_LOG_FORMAT") => "json".to_string(),
+                (_, "RUNBOOKD_JOIN_ROLE") => "manager".to_string(),
                 (Value::Bool(set), _) => (!set).to_string(),
                 (Value::Number(number), _) => (number.as_u64().expect("whole") + 1).to_string(),
                 (Value::String(text), _) if Duration::parse(text).is_ok() => "17s".to_string(),
@@ -299,6 +300,36 @@ mod tests {
         let config = overlay(config, env(&set)).expect("valid").config;
         let expected = "lb: { template: a.j2, output: b.cfg, check: [b, '{output}'], timeout: 5s }";
         assert_eq!(config.reload, serde_saphyr::from_str(expected).expect("targets"));
+    }
+
+    #[test]
+    fn a_group_of_machines_is_of_one_kind_and_the_environment_changes_its_keys() {
+        let file = "node_groups:\n  workers: { aws: { auto_scaling_group: w, max: 5 } }\n  lab:\n    command:\n      describe: [a, b]\n      \
+                    resize: [a, '{desired}']\n      terminate: [a, '{instance}']\n      min: 0\n      max: 3\n";
+        let config = parse("runbookd.yaml", file).expect("valid");
+        let set = [
+            ("RUNBOOKD_NODE_GROUPS_WORKERS_AWS_REGION", "eu-central-1"),
+            ("RUNBOOKD_NODE_GROUPS_WORKERS_AWS_MIN", "2"),
+            ("RUNBOOKD_NODE_GROUPS_LAB_COMMAND_DESCRIBE", r#"["c", "d e"]"#),
+            ("RUNBOOKD_NODE_GROUPS_LAB_COMMAND_MAX", "4"),
+        ];
+        let config = overlay(config, env(&set)).expect("valid").config;
+        let NodeGroupConfig::Aws(aws) = &config.node_groups["workers"] else { panic!("{config:?}") };
+        assert_eq!((aws.region.as_deref(), aws.min, aws.max), (Some("eu-central-1"), Some(2), Some(5)));
+        let NodeGroupConfig::Command(lab) = &config.node_groups["lab"] else { panic!("{config:?}") };
+        assert_eq!((lab.describe.as_slice(), lab.max), (&["c".to_string(), "d e".to_string()][..], 4));
+
+        for (text, word) in [
+            ("node_groups: { w: { gcp: {} } }", "gcp is no value"),
+            ("node_groups: { w: { aws: { auto_scaling_grup: w } } }", "there is no key auto_scaling_grup"),
+            ("node_groups: { w: { command: { describe: a } } }", ""),
+        ] {
+            let found = parse("runbookd.yaml", text).expect_err(text);
+            assert!(found.message.contains(word), "{text}: {found}");
+        }
+        let variable = "RUNBOOKD_NODE_GROUPS_LAB_COMMAND_RESIZE";
+        let error = overlay(config, env(&[(variable, "a b")])).expect_err("no array").to_string();
+        assert!(error.starts_with(variable) && error.contains("JSON array"), "{error}");
     }
 
     #[test]

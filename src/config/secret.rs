@@ -60,10 +60,15 @@ pub const GITHUB: Source = Source {
     variable: "RUNBOOKD_GITHUB_SECRET",
     key: "hooks.github_secret_file",
 };
+pub const JOIN: Source = Source {
+    what: "the bearer token with which machines ask to join",
+    variable: "RUNBOOKD_JOIN_TOKEN",
+    key: "join.token_file",
+};
 
 /// Every secret there is.
-pub const SOURCES: [Source; 8] =
-    [TOKEN, SLACK_TOKEN, SLACK_WEBHOOK, HEARTBEAT, ALERTMANAGER, PROMETHEUS, HOOKS, GITHUB];
+pub const SOURCES: [Source; 9] =
+    [TOKEN, SLACK_TOKEN, SLACK_WEBHOOK, HEARTBEAT, ALERTMANAGER, PROMETHEUS, HOOKS, GITHUB, JOIN];
 
 /// The secrets of one process, read once at start.
 #[derive(Clone, Debug, Default)]
@@ -78,6 +83,7 @@ pub struct Secrets {
     pub target_tokens: std::collections::BTreeMap<String, Secret>,
     pub hooks_token: Option<Secret>,
     pub github_secret: Option<Secret>,
+    pub join_token: Option<Secret>,
 }
 
 impl Secrets {
@@ -94,6 +100,7 @@ impl Secrets {
             target_tokens: target_tokens(config)?,
             hooks_token: read(HOOKS)?,
             github_secret: read(GITHUB)?,
+            join_token: read(JOIN)?,
         })
     }
 }
@@ -108,6 +115,7 @@ impl Source {
             "prometheus.token_file" => config.prometheus.token_file.as_deref(),
             "hooks.token_file" => config.hooks.token_file.as_deref(),
             "hooks.github_secret_file" => config.hooks.github_secret_file.as_deref(),
+            "join.token_file" => config.join.token_file.as_deref(),
             _ => config.alertmanager.token_file.as_deref(),
         }
     }

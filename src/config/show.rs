@@ -66,6 +66,7 @@ fn parameter(pair: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::{AwsGroupConfig, CommandGroupConfig, NodeGroupConfig};
 
     #[test]
     fn urls_keep_all_but_their_secrets() {
@@ -92,6 +93,25 @@ mod tests {
             "{{ template: a.j2, output: a.cfg, check: [curl, '{http}?{{output}}'], then: {{ http: '{http}' }} }}"
         );
         config.reload.insert("file".into(), target(&file));
+        let words = |words: &[&str]| words.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let groups = [
+            NodeGroupConfig::Command(CommandGroupConfig {
+                describe: words(&["curl", "https://u:hunter2@cloud/{group}"]),
+                resize: words(&["resize", "--to={desired}"]),
+                terminate: words(&["terminate", "{instance}"]),
+                timeout: None,
+                min: 0,
+                max: 3,
+            }),
+            NodeGroupConfig::Aws(AwsGroupConfig {
+                auto_scaling_group: "workers".into(),
+                region: None,
+                endpoint_url: Some("http://u:hunter2@moto".into()),
+                min: None,
+                max: Some(7),
+            }),
+        ];
+        config.node_groups = ["lab".to_string(), "workers".to_string()].into_iter().zip(groups).collect();
         let env = |name: &str| (name == "RUNBOOKD_SLACK_TOKEN").then(|| "xoxb-hunter2".to_string());
         let text = config.to_yaml(&env);
         assert!(!text.contains("hunter2"), "{text}");

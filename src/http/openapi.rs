@@ -311,6 +311,9 @@ mod tests {
             state: String::new(),
             address: String::new(),
             labels: Labels::default(),
+            version: 0,
+            running: 0,
+            instance: Some(String::new()),
         }
     }
 }

@@ -9,6 +9,7 @@ pub mod hook;
 pub mod image;
 pub mod incident;
 pub mod index;
+pub mod join;
 pub mod label;
 pub mod matcher;
 pub mod message;

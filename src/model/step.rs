@@ -99,9 +99,14 @@ pub enum Intent {
         body: Value,
     },
     /// Goes to people through the outbox, in the same transaction as the step.
-    Message { text: String },
+    Message {
+        text: String,
+    },
     /// A wait, with its original deadline.
-    Until { deadline: Timestamp, timeout: Duration },
+    Until {
+        deadline: Timestamp,
+        timeout: Duration,
+    },
 }
 
 impl Intent {

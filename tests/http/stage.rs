@@ -4,6 +4,7 @@ use arc_swap::ArcSwap;
 use runbookd::adapters::cluster::sim::{SimCluster, SimReload, World};
 use runbookd::adapters::humans::console::ConsoleHumans;
 use runbookd::adapters::journal::memory::MemoryJournal;
+use runbookd::adapters::posts::SimPosts;
 use runbookd::app::metrics::Metrics;
 use runbookd::app::{App, Parts};
 use runbookd::clock::Clock;
@@ -242,13 +243,17 @@ fn parts(config: Config, journal: Arc<MemoryJournal>, metrics: Arc<Metrics>, tol
   worker: { image: shop/worker:1, replicas: 1 }
 ";
     let world = World::parse(world).expect("a valid world");
+    let world = Arc::new(SimCluster::new(world, Clock::System));
     Parts {
         config: Arc::new(config),
         clock: Clock::System,
         journal,
-        cluster: Arc::new(SimCluster::new(world, Clock::System)),
+        cluster: world.clone(),
+        groups: world,
         reload: Arc::new(SimReload::new(&Default::default())),
+        posts: Arc::new(SimPosts::default()),
         alerts: None,
+        queries: None,
         humans: Arc::new(ConsoleHumans::new(told.clone())),
         fallback: Arc::new(ConsoleHumans::new(told.clone())),
         evaluator: Arc::new(Evaluator::inline()),

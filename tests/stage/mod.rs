@@ -18,6 +18,7 @@ use runbookd::app::{App, Parts};
 use runbookd::clock::Clock;
 use runbookd::config::Config;
 use runbookd::model::cluster::{Convergence, JobIntent, JobState, Node, NodeIntent, Service, ServiceIntent, Task};
+use runbookd::model::join::{JoinRole, JoinToken};
 use runbookd::model::message::{Message, ThreadRef};
 use runbookd::model::node_group::{GroupIntent, NodeGroup};
 use runbookd::model::silence::SilenceIntent;
@@ -214,7 +215,7 @@ impl Cluster for Outside {
         self.living(self.cluster.nodes()).await
     }
     async fn apply(&self, intent: &ServiceIntent, step: &str) -> Result<(), PortError> {
-        self.living(self.cluster.apply(intent, step)).await
+        self.living(Cluster::apply(&*self.cluster, intent, step)).await
     }
     async fn convergence(&self, service: &str) -> Result<Convergence, PortError> {
         self.living(self.cluster.convergence(service)).await
@@ -233,6 +234,9 @@ impl Cluster for Outside {
     }
     async fn listen(&self, changed: &tokio::sync::Notify) -> Result<(), PortError> {
         self.living(self.cluster.listen(changed)).await
+    }
+    async fn join_token(&self, role: JoinRole) -> Result<JoinToken, PortError> {
+        self.living(self.cluster.join_token(role)).await
     }
     async fn ping(&self) -> Result<(), PortError> {
         self.living(self.cluster.ping()).await

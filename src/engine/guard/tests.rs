@@ -116,7 +116,7 @@ fn a_deleted_rule_and_an_unnamed_primitive_allow_nothing() {
     let labels: Labels = [("service", "web")].into_iter().collect();
     let bounds = Bounds { replicas_min: 1, replicas_max: 10 };
     assert!(before_effect(None, &labels, bounds, "scale", &[]).is_err());
-    assert!(before_reload(Some(&rule()), &labels, "prometheus").is_err());
+    assert!(before_call(Some(&rule()), &labels, "reload", "prometheus").is_err());
     let found = service("web", 2);
     let change = ServiceChange::Restart { from: 0, to: 1 };
     let intent = ServiceIntent { service: "web".into(), id: "x".into(), version: 1, change };

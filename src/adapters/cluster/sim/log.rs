@@ -3,21 +3,24 @@
 //! | line | meaning |
 //! |---|---|
 //! | `{"world":1}` | the first line: the format |
-//! | `{"nodes":[…]}`, `{"node_groups":{…}}` | as the port shows them |
+//! | `{"nodes":[…]}` | as the port shows them |
+//! | `{"node_groups":{…}}` | with their machines, as they were when this was written |
 //! | `{"jobs":{…}}`, `{"job_behaviours":{…}}` | jobs that were started and not removed; how jobs go |
 //! | `{"service":{…}}` | one service, whole, as it was when the file was last rewritten |
 //! | `{"history":{…}}` | a change accepted before that: already in the service |
 //! | `{"applied":{…}}` | a change accepted since |
+//! | `{"group_history":{…}}`, `{"group_applied":{…}}` | the same, for changes of groups: `at intent` |
 //!
-//! `nodes` and `jobs` stand there again, whole, when one of them has changed: the last one counts.
+//! `nodes`, `node_groups` and `jobs` stand there again, whole, when one of them has changed: the last one counts, and holds every change of a group that
+//! stands before it.
 //!
 //! `history` and `applied` hold `at service step version change`: `step` is the step's label (`<run>:<seq>`), "" for another hand, `version` the one the
 //! change made. Each accepted change is in exactly one of them, in order, up to the newest 200,000. Nothing is synced to disk: the process may die,
 //! the machine may not.
 
+use super::groups::{GroupApplied, SimGroup};
 use super::job::{JobBehaviour, SimJob};
 use super::service::SimService;
-use super::world::NodeGroup;
 use crate::model::cluster::{Node, ServiceChange};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -53,6 +56,13 @@ pub struct Applied {
     pub change: ServiceChange,
 }
 
+/// One accepted change of whatever kind.
+#[derive(Clone, Debug)]
+pub enum Accepted {
+    Service(Applied),
+    Group(GroupApplied),
+}
+
 #[derive(Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum WriteLine<'a> {
@@ -60,10 +70,12 @@ pub(super) enum WriteLine<'a> {
     Nodes(&'a [Node]),
     Jobs(&'a BTreeMap<String, SimJob>),
     JobBehaviours(&'a BTreeMap<String, JobBehaviour>),
-    NodeGroups(&'a BTreeMap<String, NodeGroup>),
+    NodeGroups(&'a BTreeMap<String, SimGroup>),
     Service(&'a SimService),
     History(&'a Applied),
     Applied(&'a Applied),
+    GroupHistory(&'a GroupApplied),
+    GroupApplied(&'a GroupApplied),
 }
 
 #[derive(Deserialize)]
@@ -73,10 +85,12 @@ enum ReadLine {
     Nodes(Vec<Node>),
     Jobs(BTreeMap<String, SimJob>),
     JobBehaviours(BTreeMap<String, JobBehaviour>),
-    NodeGroups(BTreeMap<String, NodeGroup>),
+    NodeGroups(BTreeMap<String, SimGroup>),
     Service(Box<SimService>),
     History(Applied),
     Applied(Applied),
+    GroupHistory(GroupApplied),
+    GroupApplied(GroupApplied),
 }
 
 /// What a log holds.
@@ -85,10 +99,20 @@ pub struct Lines {
     pub nodes: Vec<Node>,
     pub jobs: BTreeMap<String, SimJob>,
     pub job_behaviours: BTreeMap<String, JobBehaviour>,
-    pub groups: BTreeMap<String, NodeGroup>,
+    pub groups: BTreeMap<String, SimGroup>,
     pub services: Vec<SimService>,
-    /// Each with whether `services` already have it.
-    pub applied: Vec<(Applied, bool)>,
+    /// Each with whether `services` and `groups` already have it.
+    pub accepted: Vec<(Accepted, bool)>,
+}
+
+impl Lines {
+    /// Groups as of here: they have what was accepted before.
+    fn hold(&mut self, groups: BTreeMap<String, SimGroup>) {
+        self.groups = groups;
+        for (accepted, made) in &mut self.accepted {
+            *made |= matches!(accepted, Accepted::Group(_));
+        }
+    }
 }
 
 /// The open file, locked against a second process.
@@ -139,10 +163,12 @@ impl WorldLog {
                 ReadLine::Nodes(nodes) => lines.nodes = nodes,
                 ReadLine::Jobs(jobs) => lines.jobs = jobs,
                 ReadLine::JobBehaviours(behaviours) => lines.job_behaviours = behaviours,
-                ReadLine::NodeGroups(groups) => lines.groups = groups,
+                ReadLine::NodeGroups(groups) => lines.hold(groups),
                 ReadLine::Service(service) => lines.services.push(*service),
-                ReadLine::History(applied) => lines.applied.push((applied, true)),
-                ReadLine::Applied(applied) => lines.applied.push((applied, false)),
+                ReadLine::History(applied) => lines.accepted.push((Accepted::Service(applied), true)),
+                ReadLine::Applied(applied) => lines.accepted.push((Accepted::Service(applied), false)),
+                ReadLine::GroupHistory(applied) => lines.accepted.push((Accepted::Group(applied), true)),
+                ReadLine::GroupApplied(applied) => lines.accepted.push((Accepted::Group(applied), false)),
             }
         }
         Ok(Some(lines))
@@ -154,11 +180,13 @@ impl WorldLog {
         head: impl IntoIterator<Item = WriteLine<'a>>,
         services: &'a [SimService],
         applied: impl IntoIterator<Item = &'a Applied>,
+        group_applied: impl IntoIterator<Item = &'a GroupApplied>,
     ) -> Result<(), WorldError> {
         let head = std::iter::once(WriteLine::World(1)).chain(head);
         let lines = head.chain(services.iter().map(WriteLine::Service));
         let mut bytes = Vec::new();
-        for line in lines.chain(applied.into_iter().map(WriteLine::History)) {
+        let history = applied.into_iter().map(WriteLine::History);
+        for line in lines.chain(history).chain(group_applied.into_iter().map(WriteLine::GroupHistory)) {
             push(&mut bytes, &line);
         }
         let mut beside = self.path.clone().into_os_string();

@@ -1,14 +1,16 @@
 //! A simulated Swarm: services converge over time, tasks fail, updates pause or roll back, versions conflict. Nothing leaves the process but one
 //! file that remembers the world, so that it survives a `kill -9` of runbookd as a real cluster would.
 
+mod groups;
 mod job;
 mod log;
 mod node;
 mod service;
 mod world;
 
+pub use groups::GroupApplied;
 pub use log::{Applied, WorldError};
-pub use world::{Behaviour, FailureAction, NodeGroup, ServiceSpec, World};
+pub use world::{Behaviour, FailureAction, GroupSpec, ServiceSpec, World};
 
 use crate::adapters::reload::{takes_no_service, unknown_target};
 use crate::clock::Clock;
@@ -16,11 +18,13 @@ use crate::config::ReloadTarget;
 use crate::model::cluster::{
     Convergence, JobIntent, JobState, Node, NodeIntent, Service, ServiceChange, ServiceIntent, Task,
 };
+use crate::model::join::{JoinRole, JoinToken};
 use crate::ports::{Cluster, ErrorReason, PortError, Reload, Reloaded};
 use async_trait::async_trait;
+use groups::SimGroup;
 use jiff::Timestamp;
 use job::{JobBehaviour, SimJob};
-use log::{WorldLog, WriteLine};
+use log::{Accepted, WorldLog, WriteLine};
 use service::SimService;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::path::Path;
@@ -38,7 +42,7 @@ pub struct SimCluster {
     moved: Notify,
 }
 
-/// What goes wrong with the next `apply`.
+/// What goes wrong with the next `apply`, to a service or to a group.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Fault {
     /// The call times out and nothing was done.
@@ -62,8 +66,9 @@ struct State {
     usable: Vec<String>,
     jobs: BTreeMap<String, SimJob>,
     job_behaviours: BTreeMap<String, JobBehaviour>,
-    groups: BTreeMap<String, NodeGroup>,
+    groups: BTreeMap<String, SimGroup>,
     applied: VecDeque<Applied>,
+    group_applied: VecDeque<GroupApplied>,
     log: Option<WorldLog>,
     faults: VecDeque<Fault>,
     unreachable: bool,
@@ -90,7 +95,7 @@ impl SimCluster {
             WriteLine::Jobs(&state.jobs),
             WriteLine::JobBehaviours(&state.job_behaviours),
         ];
-        log.rewrite(head, &state.services, &state.applied)?;
+        log.rewrite(head, &state.services, &state.applied, &state.group_applied)?;
         state.log = Some(log);
         Ok(SimCluster { clock, state: Mutex::new(state), moved: Notify::new() })
     }
@@ -109,6 +114,7 @@ impl SimCluster {
     pub fn another_hand(&self, service: &str, change: &ServiceChange) -> Result<(), PortError> {
         let now = self.clock.now();
         let mut state = self.state();
+        state.settle_groups(now);
         let place = state.place(service)?;
         state.accept(place, change, "", now)?;
         self.moved.notify_waiters();
@@ -120,8 +126,9 @@ impl SimCluster {
         self.state().applied.iter().cloned().collect()
     }
 
-    pub fn node_groups(&self) -> BTreeMap<String, NodeGroup> {
-        self.state().groups.clone()
+    /// The accepted changes of groups, oldest first (the newest 200,000).
+    pub fn group_applied(&self) -> Vec<GroupApplied> {
+        self.state().group_applied.iter().cloned().collect()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -129,9 +136,10 @@ impl SimCluster {
         self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    /// The state, unless the cluster is said to be out of reach.
+    /// The state as time has left it, unless the cluster is said to be out of reach.
     fn reach(&self) -> Result<MutexGuard<'_, State>, PortError> {
-        let state = self.state();
+        let mut state = self.state();
+        state.settle_groups(self.clock.now());
         if state.unreachable { Err(unreachable()) } else { Ok(state) }
     }
 }
@@ -140,11 +148,13 @@ impl State {
     fn fresh(world: World) -> Self {
         let nodes = world.nodes();
         let usable = usable(&nodes);
+        let groups = world.node_groups.into_iter().map(|(name, spec)| (name, SimGroup::new(spec))).collect();
+        let mut state = State { nodes, usable, groups, job_behaviours: world.jobs, ..State::default() };
+        state.staff_groups();
+        let usable = state.usable.len() as u64;
         let services = world.services.into_iter().enumerate();
-        let services =
-            services.map(|(at, (name, spec))| SimService::new(at, name, spec, usable.len() as u64)).collect();
-        let (groups, job_behaviours) = (world.node_groups, world.jobs);
-        State { nodes, usable, groups, job_behaviours, ..State::default() }.with(services)
+        let services = services.map(|(at, (name, spec))| SimService::new(at, name, spec, usable)).collect();
+        state.with(services)
     }
 
     /// The world as its log has it.
@@ -159,12 +169,17 @@ impl State {
             ..State::default()
         }
         .with(lines.services);
-        for (change, already_in_service) in lines.applied {
-            // A change of a service that is not there cannot have been accepted; a log edited by hand may still say so.
-            if let (false, Some(&place)) = (already_in_service, state.places.get(&change.service)) {
-                state.make(place, change);
-            } else {
-                state.remember(change);
+        // Worlds written down before groups had machines get them now.
+        state.staff_groups();
+        for (change, already_made) in lines.accepted {
+            match change {
+                Accepted::Group(change) if already_made => state.remember_group(change),
+                Accepted::Group(change) => state.make_group(change),
+                // A change of a service that is not there cannot have been accepted; a log edited by hand may still say so.
+                Accepted::Service(change) => match state.places.get(&change.service) {
+                    Some(&place) if !already_made => state.make(place, change),
+                    _ => state.remember(change),
+                },
             }
         }
         state
@@ -227,6 +242,7 @@ impl State {
     }
 
     fn make(&mut self, place: usize, applied: Applied) {
+        self.settle_groups(applied.at);
         let usable = self.usable.len() as u64;
         self.services[place].change(&applied, usable);
         self.remember(applied);
@@ -237,6 +253,13 @@ impl State {
             self.applied.pop_front();
         }
         self.applied.push_back(applied);
+    }
+
+    fn remember_group(&mut self, applied: GroupApplied) {
+        if self.group_applied.len() == APPLIED_KEPT {
+            self.group_applied.pop_front();
+        }
+        self.group_applied.push_back(applied);
     }
 }
 
@@ -258,8 +281,8 @@ fn unreachable() -> PortError {
     PortError::transient(ErrorReason::Unreachable, "the simulated cluster is out of reach")
 }
 
-fn timeout(service: &str) -> PortError {
-    let message = format!("the change of {service} was sent to the simulated cluster and no answer came in time");
+fn timeout(target: &str) -> PortError {
+    let message = format!("the change of {target} was sent to the simulated cluster and no answer came in time");
     PortError::unknown(ErrorReason::Timeout, message)
 }
 
@@ -336,6 +359,14 @@ impl Cluster for SimCluster {
         let mut state = self.reach()?;
         let (place, usable) = (state.place(service)?, state.usable.len() as u64);
         Ok(state.settled(place, now).convergence(now, usable))
+    }
+
+    async fn join_token(&self, role: JoinRole) -> Result<JoinToken, PortError> {
+        let state = self.reach()?;
+        let managers = state.nodes.iter().filter(|node| node.role == "manager" && node.state == "ready");
+        let managers = managers.map(|node| format!("{}:2377", node.address)).collect();
+        // Of the form that Docker's have; nothing accepts it.
+        Ok(JoinToken::new(managers, format!("SWMTKN-1-simulated-{role}")))
     }
 
     async fn ping(&self) -> Result<(), PortError> {

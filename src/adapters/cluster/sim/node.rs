@@ -71,6 +71,8 @@ impl State {
     /// Other nodes from now on. Global services follow them as of this moment.
     pub(super) fn set_nodes(&mut self, nodes: Vec<Node>, now: Timestamp) -> Result<(), PortError> {
         write(&mut self.log, &WriteLine::Nodes(&nodes))?;
+        // Who has joined by now stands among the nodes: the groups must not have them join again.
+        write(&mut self.log, &WriteLine::NodeGroups(&self.groups))?;
         for place in 0..self.services.len() {
             self.settled(place, now);
         }

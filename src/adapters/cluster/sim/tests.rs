@@ -1,6 +1,6 @@
 use super::*;
 use crate::model::cluster::{Limits, SpecFields, UpdateState};
-use crate::ports::{ErrorKind, STEP_LABEL};
+use crate::ports::{ErrorKind, NodeGroups, STEP_LABEL};
 use std::time::Duration;
 
 const WORLD: &str = r#"
@@ -25,7 +25,7 @@ async fn seen(cluster: &SimCluster, service: &str) -> Service {
 
 async fn apply(cluster: &SimCluster, service: &str, change: ServiceChange, step: &str) -> Result<(), PortError> {
     let Service { id, version, .. } = seen(cluster, service).await;
-    cluster.apply(&ServiceIntent { service: service.into(), id, version, change }, step).await
+    Cluster::apply(cluster, &ServiceIntent { service: service.into(), id, version, change }, step).await
 }
 
 fn scale(to: u64) -> ServiceChange {
@@ -159,7 +159,7 @@ async fn what_swarm_refuses_is_refused() {
     let check =
         async |service: &str, id: &str, version: u64, change: ServiceChange, expected: (ErrorKind, ErrorReason)| {
             let intent = ServiceIntent { service: service.into(), id: id.into(), version, change };
-            let error = cluster.apply(&intent, "1:1").await.expect_err("refused");
+            let error = Cluster::apply(&cluster, &intent, "1:1").await.expect_err("refused");
             assert_eq!((error.kind, error.reason), expected, "{error}");
         };
     let (web, logs) = (seen(&cluster, "web").await, seen(&cluster, "logs").await);
@@ -227,7 +227,7 @@ async fn the_world_is_remembered_and_wins_over_the_world_file() {
     let text = std::fs::read_to_string(&log).expect("there");
     let changes = |key: &str| text.lines().filter(|line| line.starts_with(key)).count();
     assert_eq!((changes(r#"{"history":"#), changes(r#"{"applied":"#)), (5, 1), "{text}");
-    assert_eq!(cluster.node_groups()["workers"].max, 5);
+    assert_eq!(NodeGroups::group(&cluster, "workers").await.expect("it is there").max, 5);
 }
 
 #[test]

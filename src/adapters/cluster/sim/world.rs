@@ -16,7 +16,7 @@ pub struct World {
     pub services: BTreeMap<String, ServiceSpec>,
     /// Without any there is one manager, `node1`.
     nodes: BTreeMap<String, NodeSpec>,
-    pub node_groups: BTreeMap<String, NodeGroup>,
+    pub node_groups: BTreeMap<String, GroupSpec>,
     /// By image (`*` stands for anything).
     pub jobs: BTreeMap<String, JobBehaviour>,
 }
@@ -101,17 +101,25 @@ enum NodeState {
     Unknown,
 }
 
-/// A group of machines that can grow and shrink.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// A group of machines that can grow and shrink, as it is at the start. Its machines are the workers that belong to no group before it, in the order of
+/// their names; what is missing of them is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct NodeGroup {
+pub struct GroupSpec {
     pub desired: u64,
     pub min: u64,
     pub max: u64,
+    /// From the acceptance of a change until a new machine is a node, or a terminated one is gone.
+    #[serde(default = "machine_start")]
+    pub start: Duration,
 }
 
 fn one() -> u64 {
     1
+}
+
+pub fn machine_start() -> Duration {
+    Duration::from_secs(5)
 }
 
 impl Default for Behaviour {
@@ -169,7 +177,7 @@ impl World {
         let world: World =
             serde_saphyr::from_str::<Option<World>>(text).map_err(|error| error.to_string())?.unwrap_or_default();
         for (name, group) in &world.node_groups {
-            let NodeGroup { desired, min, max } = group;
+            let GroupSpec { desired, min, max, .. } = group;
             if !(min..=max).contains(&desired) {
                 return Err(format!(
                     "node_groups.{name}: desired is {desired}, expected between min {min} and max {max}"

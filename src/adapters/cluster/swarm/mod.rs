@@ -4,6 +4,7 @@
 mod connect;
 mod convergence;
 mod job;
+mod join;
 mod node;
 mod spec;
 
@@ -11,9 +12,10 @@ use crate::config::DockerConfig;
 use crate::model::cluster::{
     Convergence, JobIntent, JobState, Node, NodeIntent, Service, ServiceChange, ServiceIntent, Task,
 };
+use crate::model::join::{JoinRole, JoinToken};
 use crate::ports::{Cluster, ErrorReason, PortError};
 use async_trait::async_trait;
-use bollard::query_parameters::EventsOptionsBuilder;
+use bollard::query_parameters::{EventsOptionsBuilder, ListNodesOptions};
 pub use connect::Connection;
 use futures_util::StreamExt;
 use serde_json::Value;
@@ -196,6 +198,14 @@ impl Cluster for SwarmCluster {
         // A change between the two reads shows as tasks of another template: not converged, which is true.
         let tasks = self.raw_tasks(raw["ID"].as_str(), false).await?;
         Ok(convergence::judge(&raw, &tasks))
+    }
+
+    async fn join_token(&self, role: JoinRole) -> Result<JoinToken, PortError> {
+        let swarm = self.connection.read("read the join tokens", |docker| async move { docker.inspect_swarm().await });
+        let nodes = self
+            .connection
+            .read("list nodes", |docker| async move { docker.list_nodes(None::<ListNodesOptions>).await });
+        join::answer(role, swarm.await?, &nodes.await?)
     }
 
     async fn ping(&self) -> Result<(), PortError> {
