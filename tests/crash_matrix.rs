@@ -4,7 +4,7 @@
 mod stage;
 
 use runbookd::model::incident::State;
-use runbookd::ports::{Cluster, IncidentFilter, Journal};
+use runbookd::ports::{Cluster, IncidentFilter, Journal, NodeGroups};
 use stage::{Life, Scenario, Stage, scenarios, trace};
 use std::collections::BTreeMap;
 
@@ -13,13 +13,28 @@ use std::collections::BTreeMap;
 struct End {
     incidents: BTreeMap<(String, String), State>,
     replicas: BTreeMap<String, (u64, String)>,
+    /// Each with its availability.
+    nodes: BTreeMap<String, String>,
+    /// Each with the number of machines it is to have.
+    groups: BTreeMap<String, u64>,
+    silences: usize,
+    posts: usize,
 }
 
 async fn end_of(stage: &Stage, life: &Life) -> End {
     let filter = IncidentFilter { limit: 1_000, ..IncidentFilter::default() };
     let incidents = life.journal.incidents(&filter).await.expect("incidents");
     let services = stage.cluster.services().await;
+    let nodes = stage.cluster.nodes().await;
+    let mut groups = BTreeMap::new();
+    for name in stage.cluster.names() {
+        groups.insert(name.clone(), stage.cluster.group(&name).await.map_or(0, |group| group.desired));
+    }
     End {
+        nodes: nodes.into_iter().flatten().map(|node| (node.name, node.availability)).collect(),
+        groups,
+        silences: stage.silences.lock().expect("unpoisoned").len(),
+        posts: stage.posts.posted().len(),
         // The newest of a rule and key stands for it.
         incidents: incidents.into_iter().rev().map(|it| ((it.rule.unwrap_or_default(), it.key), it.state)).collect(),
         replicas: services
@@ -39,6 +54,10 @@ fn judge(scenario: &Scenario, undisturbed: &End, killed: &End, stage: &Stage) ->
     if let Some((step, times)) = steps.into_iter().find(|(_, times)| *times > 1) {
         return Some(format!("{step:?} was applied {times} times"));
     }
+    // What cannot be looked at is done once or not at all; what has a key is there once.
+    if killed.posts > undisturbed.posts || killed.silences > undisturbed.silences {
+        return Some(format!("{} posts and {} silences were made", killed.posts, killed.silences));
+    }
     if *killed == *undisturbed {
         return None;
     }
@@ -53,8 +72,9 @@ fn judge(scenario: &Scenario, undisturbed: &End, killed: &End, stage: &Stage) ->
         return Some(format!("an incident is missing: {:?}", killed.incidents));
     }
     // Where a killed process may end with a person, the cluster may stand where the person found it.
-    let same_cluster = killed.replicas == undisturbed.replicas || !scenario.killed_may_end.is_empty();
-    (!same_cluster).then(|| format!("the cluster ended {:?}, undisturbed {:?}", killed.replicas, undisturbed.replicas))
+    let cluster = |end: &End| format!("{:?} {:?} {:?}", end.replicas, end.nodes, end.groups);
+    let same_cluster = cluster(killed) == cluster(undisturbed) || !scenario.killed_may_end.is_empty();
+    (!same_cluster).then(|| format!("the cluster ended {}, undisturbed {}", cluster(killed), cluster(undisturbed)))
 }
 
 /// One play in a runtime of its own, so that nothing of a killed life is left when the next begins.

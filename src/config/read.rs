@@ -105,8 +105,15 @@ fn overlay(config: Config, env: impl Iterator<Item = (String, String)>) -> Resul
             continue;
         };
         let wrong = |why: String| ConfigError::Variable { variable: variable.clone(), value: value.clone(), why };
+        let absent = tree.pointer(&pointer).is_some_and(Value::is_null);
         put(&mut tree, &pointer, &value).map_err(&wrong)?;
-        config = serde_json::from_value(tree.clone()).map_err(|error| wrong(error.to_string()))?;
+        let mut read = serde_json::from_value(tree.clone());
+        if let (true, Err(_), Ok(number)) = (absent, &read, value.trim().parse::<u64>()) {
+            // What is absent does not say whether it would be text or a number.
+            *tree.pointer_mut(&pointer).expect("it was there just now") = number.into();
+            read = serde_json::from_value(tree.clone());
+        }
+        config = read.map_err(|error| wrong(error.to_string()))?;
     }
     let mut touched = Vec::new();
     for (variable, value) in reload {
@@ -329,7 +336,7 @@ mod tests {
         }
         let variable = "RUNBOOKD_NODE_GROUPS_LAB_COMMAND_RESIZE";
         let error = overlay(config, env(&[(variable, "a b")])).expect_err("no array").to_string();
-        assert!(error.starts_with(variable) && error.contains("JSON array"), "{error}");
+        assert!(error.starts_with(variable) && error.contains("expected a list of texts"), "{error}");
     }
 
     #[test]

@@ -5,7 +5,10 @@
 use async_trait::async_trait;
 use runbookd::adapters::reload::Reloads;
 use runbookd::config::Config;
-use runbookd::model::cluster::{Convergence, Limits, Mode, Node, Port, Service, ServiceIntent, Task, UpdateState};
+use runbookd::model::cluster::{
+    Convergence, JobIntent, JobState, Limits, Mode, Node, NodeIntent, Port, Service, ServiceIntent, Task, UpdateState,
+};
+use runbookd::model::join::{JoinRole, JoinToken};
 use runbookd::model::label::Labels;
 use runbookd::ports::{Cluster, ErrorReason, PortError, Reload, Reloaded};
 use serde::Deserialize;
@@ -123,6 +126,24 @@ impl Cluster for Still {
     }
     async fn apply(&self, _: &ServiceIntent, _: &str) -> Result<(), PortError> {
         unreachable!("a reload changes no service")
+    }
+    async fn apply_node(&self, _: &NodeIntent) -> Result<(), PortError> {
+        unreachable!("a reload changes no node")
+    }
+    async fn start_job(&self, _: &JobIntent, _: &str) -> Result<(), PortError> {
+        unreachable!("a reload starts no job")
+    }
+    async fn job(&self, _: &str) -> Result<JobState, PortError> {
+        unreachable!("a reload starts no job")
+    }
+    async fn remove_job(&self, _: &str) -> Result<(), PortError> {
+        unreachable!("a reload starts no job")
+    }
+    async fn listen(&self, _: &tokio::sync::Notify) -> Result<(), PortError> {
+        unreachable!("a reload listens to nothing")
+    }
+    async fn join_token(&self, _: JoinRole) -> Result<JoinToken, PortError> {
+        unreachable!("a reload lets nobody join")
     }
     async fn convergence(&self, _: &str) -> Result<Convergence, PortError> {
         unreachable!("a reload waits for no service")

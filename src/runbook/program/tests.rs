@@ -150,12 +150,12 @@ fn handlers_and_defaults_are_checked() {
             "runbook_handler_arguments test.rhai:2:4+9 on_firing takes 2 arguments, this one has 1 | write `fn on_firing(alert, params)`",
         ),
         (
-            "//! Test.\nfn on_event(event, params) { }",
-            "runbook_handler_unsupported test.rhai:2:4+8 this build does not call on_event | remove it; there are on_firing(alert, params) and on_resolved(alert, params)",
+            "//! Test.\nfn on_event(event) { }",
+            "runbook_handler_arguments test.rhai:2:4+8 on_event takes 2 arguments, this one has 1 | write `fn on_event(event, params)`",
         ),
         (
             "//! Test.\nfn on_firing(a, p) { }\nfn verify(a, p) { true }",
-            "runbook_handler_unsupported test.rhai:3:4+6 this build does not call verify | remove it; there are on_firing(alert, params) and on_resolved(alert, params)",
+            "runbook_handler_unsupported test.rhai:3:4+6 this build does not call verify | remove it; there are on_firing(alert, params), on_resolved(alert, params) and on_event(event, params)",
         ),
         (
             "//! Test.\nfn on_firing(a, p) { }\nfn defaults(x) { #{} }",
