@@ -3,7 +3,8 @@
 use axum::Router;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, Uri};
-use runbookd::adapters::metrics::alertmanager::{Alertmanager, Token};
+use runbookd::adapters::metrics::alertmanager::Alertmanager;
+use runbookd::adapters::metrics::api::Token;
 use runbookd::app::heartbeat::{self, SecretUrl};
 use runbookd::model::alert::{Fingerprint, Status};
 use runbookd::ports::{Alerts, ErrorKind, ErrorReason};
@@ -86,7 +87,7 @@ async fn an_answer_that_is_none_is_told_readably() {
         (401, Some(""), Permanent, Unauthorized, "alertmanager.token_file"),
         (404, Some(""), Permanent, NotFound, "path prefix"),
         (410, Some(""), Permanent, NotFound, "410 Gone"),
-        (400, Some(""), Permanent, Refused, "400 Bad Request"),
+        (400, Some(""), Permanent, Invalid, "400 Bad Request"),
         (302, Some(""), Permanent, Refused, "302 Found"),
         (429, Some(""), Transient, Throttled, "429"),
         (503, Some(""), Transient, Unreachable, "503"),
