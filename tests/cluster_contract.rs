@@ -4,7 +4,8 @@
 use runbookd::adapters::cluster::sim::{SimCluster, World};
 use runbookd::clock::Clock;
 use runbookd::model::cluster::{
-    Convergence, Limits, Mode, Service, ServiceChange, ServiceIntent, SpecFields, Task, UpdateState,
+    Convergence, JobIntent, JobState, Limits, Mode, Service, ServiceChange, ServiceIntent, SpecFields, Task,
+    UpdateState,
 };
 use runbookd::ports::{Cluster, ErrorKind, ErrorReason, PortError, STEP_LABEL};
 use std::collections::BTreeSet;
@@ -47,7 +48,8 @@ impl Bench {
         };
         let world = format!(
             "services: {{ {name}: {{ image: \"{ONE}\", replicas: 2, global: {}, labels: {{ team: shop }}, env: {{ A: \"1\", B: \"2\" }}, \
-             behaviour: {{ {more}fail_image: {{ \"*:missing\": \"No such image: {MISSING}\" }} }} }} }}",
+             behaviour: {{ {more}fail_image: {{ \"*:missing\": \"No such image: {MISSING}\" }} }} }} }}\n\
+             jobs: {{ \"*:1\": {{ exit_code: 3, log: [hello] }} }}",
             plan == Plan::Global
         );
         let world = World::parse(&world).expect("a valid world");
@@ -255,6 +257,38 @@ async fn a_global_service_is_restarted_but_not_scaled(bench: Bench) {
     assert_eq!(bench.converged().await.force_update, 1);
 }
 
+async fn a_job_runs_once_and_tells_how_it_ended(bench: Bench) {
+    let name = format!("runbookd-job-{}", bench.name);
+    let job = JobIntent {
+        name: name.clone(),
+        image: ONE.into(),
+        args: ["sh", "-c", "echo hello; exit 3"].map(String::from).to_vec(),
+        env: [("A".to_string(), "1".to_string())].into(),
+        deadline: jiff::Timestamp::MAX,
+        timeout: runbookd::model::duration::Duration::from_secs(60),
+    };
+    // Asked for twice it is the same job.
+    for _ in 0..2 {
+        bench.cluster.start_job(&job, "9:1").await.expect("accepted");
+    }
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    let ended = loop {
+        match bench.cluster.job(&name).await.expect("it is there") {
+            JobState::Running(_) if tokio::time::Instant::now() < deadline => {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            state => break state,
+        }
+    };
+    let JobState::Ended { exit_code, error, log } = ended else { panic!("still {ended:?}") };
+    assert_eq!((exit_code, log), (Some(3), vec!["hello".to_string()]), "{error}");
+    assert!(!error.is_empty(), "an exit code that is not 0 has its error");
+    for _ in 0..2 {
+        bench.cluster.remove_job(&name).await.expect("removed");
+    }
+    assert_eq!(kind(bench.cluster.job(&name).await.map(drop)), (ErrorKind::Permanent, ErrorReason::NotFound));
+}
+
 async fn what_is_not_there_is_not_found(bench: Bench) {
     let missing = (ErrorKind::Permanent, ErrorReason::NotFound);
     // A beginning of a name is not a name.
@@ -318,6 +352,7 @@ suite! {
     an_update_whose_tasks_fail_pauses_and_can_be_rolled_back: Pausing,
     an_update_whose_tasks_fail_may_be_rolled_back_by_swarm: RollingBack,
     a_global_service_is_restarted_but_not_scaled: Global,
+    a_job_runs_once_and_tells_how_it_ended: Pausing,
     what_is_not_there_is_not_found: Pausing,
     lists_and_single_reads_agree: Pausing,
 }

@@ -110,7 +110,7 @@ pub static PRIMITIVES: &[Primitive] = &[
         class: EffectClass::Read,
         signature: "nodes()",
         doc: "Looks at the nodes of the cluster.",
-        returns: "an array of maps: `id name role availability state address labels`",
+        returns: "an array of maps: `id name role availability state address labels version running instance`, `running` the tasks on it, `instance` the machine of a group",
         example: "let down = nodes().filter(|node| node.state == \"down\");",
         params: &[],
     },
