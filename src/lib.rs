@@ -16,19 +16,22 @@
 //! When the run is done, the incident waits for the alert to go away. Resolved: it closes. Not in time, failed or denied: the next attempt, or a
 //! person, through the outbox and one of the [`adapters`] (Slack, or the console).
 //!
+//! What is no alert takes the same path: changes of the cluster (found by [`app`]'s watcher), deploy hooks and requests (decoded by [`http`]), and the ticks
+//! of schedules are journalled as events, and a rule says with `on:` which of them it takes.
+//!
 //! # The modules, from the ground up
 //!
 //! | rank | module | what it holds |
 //! |---|---|---|
-//! | 0 | [`model`] | the nouns as values: alert, matcher, rule, incident, run, step |
+//! | 0 | [`model`] | the nouns as values: alert, event, matcher, rule, incident, run, step |
 //! | 1 | [`config`] | every key of `runbookd.yaml` |
 //! | 1 | [`ports`] | the traits through which anything leaves the process |
 //! | 1 | [`clock`] | the one source of time |
 //! | 2 | [`runbook`] | rules and runbooks as people write them: parsed, compiled, checked, evaluated in a sandbox |
-//! | 2 | [`adapters`] | Swarm and the simulator, SQLite and memory, Slack and the console, Alertmanager's API, reload targets |
-//! | 3 | [`engine`] | decisions: route, level, lifecycle, guard, intent, settle |
-//! | 4 | [`app`] | the running whole: board, dispatcher, executor, outbox, reloader, reconciler |
-//! | 5 | [`http`] | intake and API |
+//! | 2 | [`adapters`] | Swarm and the simulator, SQLite and memory, Slack and the console, Alertmanager, Prometheus, groups of machines, reload targets |
+//! | 3 | [`engine`] | decisions: route, level, lifecycle, guard, intent, machines, changes, settle |
+//! | 4 | [`app`] | the running whole: board, dispatcher, executor, outbox, reloader, reconciler, watcher, scheduler |
+//! | 5 | [`http`] | intake, hooks, doors and API |
 //! | 5 | [`cli`] | one file a subcommand |
 //!
 //! Imports point only downwards; `tests/layers.rs` checks it.

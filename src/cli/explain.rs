@@ -3,6 +3,7 @@
 use super::{check, render};
 use crate::config::Config;
 use crate::engine::route::{Explained, Explanation, explain};
+use crate::model::event::On;
 use crate::model::label::Labels;
 use serde_json::Value;
 use std::fmt::Write as _;
@@ -19,6 +20,9 @@ pub struct ExplainArgs {
     /// A JSON file: Alertmanager's payload, one alert, or a map of labels
     #[arg(short, long, value_name = "FILE", conflicts_with = "labels")]
     pub file: Option<PathBuf>,
+    /// Explain an event instead: swarm, deploy, schedule or manual
+    #[arg(long, value_name = "KIND")]
+    pub on: Option<String>,
     /// The directory of rules [default: the configuration's]
     #[arg(long, value_name = "DIR")]
     pub rules: Option<PathBuf>,
@@ -36,6 +40,13 @@ pub fn run(args: ExplainArgs, json: bool, config: &Config) -> anyhow::Result<Exi
             return Ok(ExitCode::from(2));
         }
     };
+    let on = match args.on.as_deref().map(kind).transpose() {
+        Ok(on) => on,
+        Err(message) => {
+            eprintln!("runbookd explain: {message}");
+            return Ok(ExitCode::from(2));
+        }
+    };
     let catalog = match check::load(args.rules, args.runbooks, config) {
         Ok(catalog) => catalog,
         Err(findings) => {
@@ -44,7 +55,7 @@ pub fn run(args: ExplainArgs, json: bool, config: &Config) -> anyhow::Result<Exi
             return Ok(ExitCode::from(1));
         }
     };
-    let explanations: Vec<Explanation> = alerts.iter().map(|labels| explain(&catalog, labels)).collect();
+    let explanations: Vec<Explanation> = alerts.iter().map(|labels| explain(&catalog, on, labels)).collect();
     let mut out = std::io::stdout().lock();
     if json {
         serde_json::to_writer_pretty(&mut out, &explanations)?;
@@ -55,6 +66,17 @@ pub fn run(args: ExplainArgs, json: bool, config: &Config) -> anyhow::Result<Exi
     }
     let all = explanations.iter().all(|explanation| !explanation.matched.is_empty());
     Ok(ExitCode::from(if all { 0 } else { 1 }))
+}
+
+/// A kind of event by its name in rules.
+fn kind(text: &str) -> Result<On, String> {
+    let known = || On::ALL.into_iter().map(On::name);
+    On::ALL.into_iter().find(|on| on.name() == text).ok_or_else(|| {
+        format!(
+            "--on {text}: there is no such kind of event; expected one of {}",
+            known().collect::<Vec<_>>().join(", ")
+        )
+    })
 }
 
 /// Label sets of the alerts that the arguments name; never empty.
@@ -104,9 +126,15 @@ fn from_json(text: &str) -> Result<Vec<Labels>, String> {
 
 /// For people; ends with a line end.
 fn show(explanation: &Explanation) -> String {
-    let mut text = format!("alert {}\n", explanation.labels);
+    let mut text = match explanation.on {
+        None => format!("alert {}\n", explanation.labels),
+        Some(on) => format!("{on} event {}\n", explanation.labels),
+    };
     if explanation.matched.is_empty() {
-        text.push_str("  no rule matches: people are told, once for its group\n");
+        text.push_str(match explanation.on {
+            None => "  no rule matches: people are told, once for its group\n",
+            Some(_) => "  no rule takes it: it is counted, and nothing else happens\n",
+        });
     }
     for matched in &explanation.matched {
         show_matched(matched, &mut text);
@@ -212,8 +240,8 @@ mod tests {
     full (rules/a.yaml:2), 1 of 2 matchers
       alertname is "Slow", the rule wants alertname="DiskFull"
 "#;
-        assert_eq!(show(&explain(&catalog, &labels)), expect);
-        let nothing = show(&explain(&Catalog::default(), &labels));
+        assert_eq!(show(&explain(&catalog, None, &labels)), expect);
+        let nothing = show(&explain(&Catalog::default(), None, &labels));
         assert!(nothing.contains("no rule matches"), "{nothing}");
     }
 }

@@ -122,6 +122,9 @@ fn kept(matcher: &Matcher, labels: &Labels) -> String {
 /// The whole answer for one alert, for people and for `--json`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Explanation {
+    /// The kind of event; `None` for an alert.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub on: Option<On>,
     pub labels: Labels,
     pub fingerprint: Fingerprint,
     /// The rules it falls under. Empty: it escalates.
@@ -163,16 +166,25 @@ pub struct Because {
 const CLOSEST: usize = 5;
 
 /// Which rule, why, and why no other.
-pub fn explain(catalog: &Catalog, labels: &Labels) -> Explanation {
+///
+/// `on`: what of an event of this kind; `None`: of an alert. An event is taken to be nobody's own.
+pub fn explain(catalog: &Catalog, on: Option<On>, labels: &Labels) -> Explanation {
     let fingerprint = Fingerprint::of(labels);
-    let routed = route(catalog, labels, fingerprint).matched;
-    let all = catalog.matching(labels).skip(routed.len());
+    let (routed, all): (Vec<Match>, Vec<&Arc<Rule>>) = match on {
+        None => (route(catalog, labels, fingerprint).matched, catalog.matching(labels).collect()),
+        Some(on) => {
+            let event = Event::new(on, labels.clone(), jiff::Timestamp::UNIX_EPOCH);
+            (route_event(catalog, &event), catalog.matching_event(on, labels).collect())
+        }
+    };
+    let all = all.into_iter().skip(routed.len());
     Explanation {
+        on,
         labels: labels.clone(),
         fingerprint,
         not_reached: all.map(|rule| rule.name.clone()).collect(),
         matched: routed.into_iter().map(|one| explained(catalog, one, labels, fingerprint)).collect(),
-        closest: closest(catalog, None, labels, CLOSEST),
+        closest: closest(catalog, on, labels, CLOSEST),
     }
 }
 
@@ -304,7 +316,7 @@ mod tests {
     #[test]
     fn an_explanation_tells_which_why_and_what_else() {
         let alert = labels(&[("alertname", "HighLatency"), ("service", "web")]);
-        let explanation = explain(&catalog(), &alert);
+        let explanation = explain(&catalog(), None, &alert);
         let [matched] = &explanation.matched[..] else { panic!("one rule, found {explanation:?}") };
         assert_eq!((matched.rule.as_str(), matched.key.as_str()), ("slow", "service=\"web\""));
         assert_eq!(matched.because[0].value.as_deref(), Some("HighLatency"));
