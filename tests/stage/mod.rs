@@ -35,7 +35,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 /// Reload targets of every scenario: `settled` has nothing to reload.
-const TARGETS: [&str; 3] = ["prometheus", "proxy", "settled"];
+const TARGETS: [&str; 7] =
+    ["prometheus", "proxy", "settled", "haproxy", "prometheus_targets", "prometheus_alerts", "lb"];
 
 /// What outlives a process: the cluster, the people, Alertmanager, the files.
 pub struct Stage {
@@ -51,7 +52,8 @@ pub struct Stage {
     pub files: tempfile::TempDir,
     pub config: Arc<Config>,
     pub with_api: bool,
-    pub shipped: bool,
+    /// The folder of the repository with the rules, when they are shipped; the runbooks are shipped too then.
+    pub shipped: Option<&'static str>,
 }
 
 /// One life of the process.
@@ -82,7 +84,11 @@ impl Stage {
             files,
             config: Arc::new(config),
             with_api: scenario.alertmanager_api,
-            shipped: scenario.rules == "shipped",
+            shipped: match scenario.rules.as_str() {
+                "shipped" => Some("rules"),
+                "optional" => Some("deploy/rules"),
+                _ => None,
+            },
         };
         stage.write(&scenario.rules, &scenario.runbooks);
         stage
@@ -104,9 +110,10 @@ impl Stage {
 
     pub fn catalog(&self) -> Catalog {
         let own = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let root = if self.shipped { own } else { self.files.path() };
+        let root = if self.shipped.is_some() { own } else { self.files.path() };
         let targets = TARGETS.map(String::from);
-        Catalog::load(&root.join("rules"), &root.join("runbooks"), &targets, None).unwrap_or_else(|findings| {
+        let rules = root.join(self.shipped.unwrap_or("rules"));
+        Catalog::load(&rules, &root.join("runbooks"), &targets, None).unwrap_or_else(|findings| {
             let all: Vec<String> = findings.iter().map(ToString::to_string).collect();
             panic!("the scenario's files are not valid:\n{}", all.join("\n"))
         })
@@ -163,6 +170,13 @@ impl Life {
     pub fn kill(self) -> MemoryJournal {
         self.alive.store(false, Ordering::Release);
         self.journal.crash()
+    }
+
+    /// Journals an event's post. Whether it was accepted.
+    pub async fn intake(&self, source: &'static str, body: &Arc<[u8]>) -> bool {
+        let received_at = self.app.parts.clock.now();
+        let post = NewIntake { received_at, source: source.into(), body: body.as_ref().into(), group: None };
+        self.journal.intake(post).await.is_ok()
     }
 
     /// Posts as Alertmanager does; resolves when it would be answered 2xx. Whether it was accepted.

@@ -6,18 +6,20 @@ use runbookd::adapters::journal::memory::MemoryJournal;
 use runbookd::model::alert::{Alert, Fingerprint, Status};
 use runbookd::model::cluster::{ServiceChange, SpecFields};
 use runbookd::model::duration::Duration;
+use runbookd::model::event::{self, Event, On};
 use runbookd::model::label::Labels;
 use runbookd::ports::{Cluster, ErrorReason, KnownAlert, PortError};
 use serde::Deserialize;
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
+use std::sync::Arc;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Scenario {
     pub about: String,
     pub world: String,
-    /// "shipped": the rules and runbooks of the repository.
+    /// "shipped": the rules and runbooks of the repository; "optional": the rules of deploy/rules, with those runbooks.
     pub rules: String,
     #[serde(default)]
     pub runbooks: BTreeMap<String, String>,
@@ -69,6 +71,18 @@ pub enum Action {
         service: String,
         image: String,
     },
+    /// Something happens that is no alert, as a hook tells it. (What happens in the simulated Swarm is seen without this.)
+    Event {
+        on: On,
+        labels: BTreeMap<String, String>,
+    },
+    /// A node's state becomes another, as when its power fails or is back.
+    HandNode {
+        node: String,
+        state: String,
+    },
+    /// The machine of a node ends, and its group starts another in its place.
+    LoseMachine(String),
     Pause(String),
     Resume(String),
     Ack(u64),
@@ -176,6 +190,9 @@ impl Play<'_> {
                 let change = ServiceChange::Update { from: SpecFields::default(), to };
                 self.stage.cluster.another_hand(service, &change).expect("a change");
             }
+            Action::Event { on, labels } => self.event(*on, labels).await,
+            Action::HandNode { node, state } => self.stage.cluster.set_node_state(node, state).expect("the node"),
+            Action::LoseMachine(node) => self.stage.cluster.lose_machine(node).expect("the machine"),
             Action::Pause(why) => {
                 self.insist(async |life| life.app.pause("ann", why).await.ok()).await;
             }
@@ -193,7 +210,7 @@ impl Play<'_> {
             Action::Reload { rules, runbooks } => {
                 self.stage.write(rules, runbooks);
                 let life = self.life();
-                life.app.parts.catalog.store(std::sync::Arc::new(self.stage.catalog()));
+                life.app.parts.catalog.store(Arc::new(self.stage.catalog()));
                 life.app.catalog_swapped();
             }
             Action::Kill(downtime) => self.revive(downtime.std()).await,
@@ -225,6 +242,19 @@ impl Play<'_> {
         self.insist(async |life| {
             // Alertmanager tries again what is answered 5xx.
             while !life.post(&body).await {
+                tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+            }
+            Some(())
+        })
+        .await;
+    }
+
+    /// Journals an event as the hooks do. Whoever tells of it tries again until it is accepted.
+    async fn event(&mut self, on: On, labels: &BTreeMap<String, String>) {
+        let happened = Event::new(on, labels_of(labels), self.stage.clock.now());
+        let body: Arc<[u8]> = serde_json::to_vec(&[happened]).expect("events are plain data").into();
+        self.insist(async |life| {
+            while !life.intake(event::INTAKE, &body).await {
                 tokio::time::sleep(std::time::Duration::from_secs(1)).await;
             }
             Some(())

@@ -9,7 +9,7 @@ use crate::model::cluster::Node;
 use crate::model::duration::Duration;
 use crate::model::label::Labels;
 use crate::model::node_group::{GroupChange, GroupIntent, Instance, InstanceState, NodeGroup};
-use crate::ports::{NodeGroups, PortError};
+use crate::ports::{ErrorReason, NodeGroups, PortError};
 use async_trait::async_trait;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -169,6 +169,23 @@ impl State {
             self.accept_group(intent.clone(), now)?;
         }
         if fault == Some(Fault::TimeoutAfter) { Err(timeout(name)) } else { Ok(()) }
+    }
+
+    /// The machine of a node ends by itself: its group, which is to have as many as before, starts another.
+    pub(super) fn lose_machine(&mut self, node: &str, now: Timestamp) -> Result<(), PortError> {
+        self.settle_groups(now);
+        let of_node = |group: &SimGroup| group.machines.iter().position(|machine| machine.node == node);
+        let found = self.groups.iter().find_map(|(name, group)| Some((name.clone(), of_node(group)?)));
+        let Some((name, at)) = found else {
+            let message = format!("no group of the simulated cluster has a machine for node {node:?}");
+            return Err(PortError::permanent(ErrorReason::NotFound, message));
+        };
+        let new = self.new_name(&name);
+        let group = self.groups.get_mut(&name).expect("found above");
+        group.machines.remove(at);
+        let joins = Some(now + group.start.signed());
+        group.machines.push(Machine { id: format!("i-{new}"), node: new, joins, gone: None });
+        self.set_node_state(node, "down", now)
     }
 
     /// Writes a change to the log, then makes it.

@@ -121,6 +121,20 @@ impl SimCluster {
         Ok(())
     }
 
+    /// A node's state becomes another, as when its power fails or is back.
+    pub fn set_node_state(&self, node: &str, state: &str) -> Result<(), PortError> {
+        self.state().set_node_state(node, state, self.clock.now())?;
+        self.moved.notify_waiters();
+        Ok(())
+    }
+
+    /// The machine of a node ends: the node is down, and its group starts another machine, as auto-scaling groups do.
+    pub fn lose_machine(&self, node: &str) -> Result<(), PortError> {
+        self.state().lose_machine(node, self.clock.now())?;
+        self.moved.notify_waiters();
+        Ok(())
+    }
+
     /// The accepted changes, oldest first (the newest 200,000): who did what to which service.
     pub fn applied(&self) -> Vec<Applied> {
         self.state().applied.iter().cloned().collect()

@@ -59,6 +59,19 @@ impl State {
         if fault == Some(Fault::TimeoutAfter) { Err(timeout(node)) } else { Ok(()) }
     }
 
+    /// Another state of a node, as the Swarm would see it.
+    pub(super) fn set_node_state(&mut self, name: &str, state: &str, now: Timestamp) -> Result<(), PortError> {
+        self.settle_groups(now);
+        let mut nodes = self.nodes.clone();
+        let Some(node) = nodes.iter_mut().find(|node| node.name == name) else {
+            let message = format!("there is no node {name:?} in the simulated cluster");
+            return Err(PortError::permanent(ErrorReason::NotFound, message));
+        };
+        node.state = state.to_string();
+        node.version += 1;
+        self.set_nodes(nodes, now)
+    }
+
     /// What goes wrong with this call before it does anything; the rest of the fault is given back.
     pub(super) fn fault(&mut self, target: &str) -> Result<Option<Fault>, PortError> {
         match self.faults.pop_front() {
