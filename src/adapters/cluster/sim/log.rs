@@ -59,7 +59,7 @@ pub struct Applied {
 /// One accepted change of whatever kind.
 #[derive(Clone, Debug)]
 pub enum Accepted {
-    Service(Applied),
+    Service(Box<Applied>),
     Group(GroupApplied),
 }
 
@@ -165,8 +165,8 @@ impl WorldLog {
                 ReadLine::JobBehaviours(behaviours) => lines.job_behaviours = behaviours,
                 ReadLine::NodeGroups(groups) => lines.hold(groups),
                 ReadLine::Service(service) => lines.services.push(*service),
-                ReadLine::History(applied) => lines.accepted.push((Accepted::Service(applied), true)),
-                ReadLine::Applied(applied) => lines.accepted.push((Accepted::Service(applied), false)),
+                ReadLine::History(applied) => lines.accepted.push((Accepted::Service(applied.into()), true)),
+                ReadLine::Applied(applied) => lines.accepted.push((Accepted::Service(applied.into()), false)),
                 ReadLine::GroupHistory(applied) => lines.accepted.push((Accepted::Group(applied), true)),
                 ReadLine::GroupApplied(applied) => lines.accepted.push((Accepted::Group(applied), false)),
             }

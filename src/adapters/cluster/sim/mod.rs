@@ -191,8 +191,8 @@ impl State {
                 Accepted::Group(change) => state.make_group(change),
                 // A change of a service that is not there cannot have been accepted; a log edited by hand may still say so.
                 Accepted::Service(change) => match state.places.get(&change.service) {
-                    Some(&place) if !already_made => state.make(place, change),
-                    _ => state.remember(change),
+                    Some(&place) if !already_made => state.make(place, *change),
+                    _ => state.remember(*change),
                 },
             }
         }
