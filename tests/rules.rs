@@ -187,7 +187,11 @@ fn shipped_rules_and_runbooks_are_good() {
     let names: Vec<&str> = catalog.rules.iter().map(|rule| rule.name.as_str()).collect();
     // In the order of the files' names: `deploy.yaml` first.
     assert_eq!(names.first(), Some(&"deploy-pushed-image"));
-    let of_services: Vec<&str> =
-        catalog.rules.iter().filter(|rule| rule.place.contains("services.yaml")).map(|rule| rule.name.as_str()).collect();
+    let of_services: Vec<&str> = catalog
+        .rules
+        .iter()
+        .filter(|rule| rule.place.contains("services.yaml"))
+        .map(|rule| rule.name.as_str())
+        .collect();
     assert_eq!(of_services, ["scale-out-slow-service", "restart-unhealthy-service", "rollback-bad-update"]);
 }
