@@ -44,6 +44,8 @@ pub struct Keys {
     pub hooks: Option<Token>,
     /// What GitHub signs with.
     pub github: Option<Secret>,
+    /// Tells a machine how to join the Swarm, and nothing else.
+    pub join: Option<Token>,
 }
 
 impl Keys {
@@ -52,6 +54,7 @@ impl Keys {
             api: secrets.token.as_ref().map(Token::new),
             hooks: secrets.hooks_token.as_ref().map(Token::new),
             github: secrets.github_secret.clone(),
+            join: secrets.join_token.as_ref().map(Token::new),
         }
     }
 
@@ -126,7 +129,7 @@ mod tests {
             (token("api"), None, [(false, false), (false, false), (true, true)]),
             (token("api"), token("hooks"), [(false, false), (false, true), (true, true)]),
         ] {
-            let keys = Keys { api, hooks, github: None };
+            let keys = Keys { api, hooks, ..Keys::default() };
             for (sent, expect) in ["", "Bearer hooks", "Bearer api"].into_iter().zip(expect) {
                 let mut headers = HeaderMap::new();
                 headers.insert(header::AUTHORIZATION, sent.parse().expect("a header value"));

@@ -12,6 +12,7 @@ pub mod health;
 pub mod hooks;
 pub mod incidents;
 pub mod intake;
+pub mod join;
 pub mod manual;
 pub mod openapi;
 pub mod pause;

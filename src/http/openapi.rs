@@ -15,8 +15,8 @@ mod tests {
     use crate::http::problem::Problem;
     use crate::http::router::{Access, routes};
     use crate::http::view::{
-        Check, Command, EventsView, IncidentDetail, IncidentPage, IncidentView, LevelView, PauseView, Readiness,
-        RuleView, RunAccepted, RunDetail, RunPage, RunRequest, RunView, RunbookView, ServiceView, StepView,
+        Check, Command, EventsView, IncidentDetail, IncidentPage, IncidentView, JoinView, LevelView, PauseView,
+        Readiness, RuleView, RunAccepted, RunDetail, RunPage, RunRequest, RunView, RunbookView, ServiceView, StepView,
         TransitionView,
     };
     use crate::model::alert::{Alert, Fingerprint, GroupRef, Level, Status};
@@ -130,6 +130,7 @@ mod tests {
         check("Runbook", &runbook());
         check("Service", &ServiceView::from(service()));
         check("Node", &node());
+        check("Join", &JoinView { managers: vec![], token: String::new() });
         check("Pause", &PauseView::from(None));
         check("Command", &Command { by: "me".into(), reason: String::new() });
         check("Events", &EventsView { intake: Some(1), events: 1, ignored: 0 });

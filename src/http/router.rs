@@ -2,7 +2,9 @@
 
 use crate::http::problem::Problem;
 use crate::http::shared::Shared;
-use crate::http::{auth, catalog, cluster, doors, health, hooks, incidents, intake, manual, openapi, pause, runs};
+use crate::http::{
+    auth, catalog, cluster, doors, health, hooks, incidents, intake, join, manual, openapi, pause, runs,
+};
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::Method;
@@ -34,6 +36,8 @@ pub enum Access {
     Hook,
     /// Whoever signed what is sent; the handler looks.
     Signature,
+    /// Whoever has the token for joining, where one is set; the handler asks for it.
+    Join,
     /// As `Intake`, where `doors.enabled`.
     Door,
 }
@@ -42,7 +46,7 @@ pub enum Access {
 pub fn routes() -> Vec<Route> {
     let get = |path, access, handler| Route { method: Method::GET, path, access, handler };
     let post = |path, access, handler| Route { method: Method::POST, path, access, handler };
-    use Access::{Door, Hook, Intake, Open, Signature, Token};
+    use Access::{Door, Hook, Intake, Join, Open, Signature, Token};
     use doors::{jenkins, scaler, swarm_listener};
     vec![
         post("/api/v1/alertmanager", Intake, self::post(intake::post)),
@@ -60,6 +64,7 @@ pub fn routes() -> Vec<Route> {
         get("/api/v1/runbooks", Token, self::get(catalog::runbooks)),
         get("/api/v1/services", Token, self::get(cluster::services)),
         get("/api/v1/nodes", Token, self::get(cluster::nodes)),
+        get("/api/v1/nodes/join", Join, self::get(join::ask)),
         get("/api/v1/pause", Token, self::get(pause::state)),
         post("/api/v1/pause", Token, self::post(pause::pause)),
         post("/api/v1/resume", Token, self::post(pause::resume)),
@@ -90,7 +95,9 @@ pub fn router(shared: Arc<Shared>) -> Router {
         let handler = match route.access {
             Access::Door if !shared.doors => any(doors::closed),
             Access::Intake | Access::Hook | Access::Signature | Access::Door => route.handler,
-            Access::Open => route.handler.layer(middleware::from_fn_with_state(shared.clone(), limit_time)),
+            Access::Open | Access::Join => {
+                route.handler.layer(middleware::from_fn_with_state(shared.clone(), limit_time))
+            }
             Access::Token => route
                 .handler
                 .layer(middleware::from_fn_with_state(shared.clone(), limit_time))

@@ -1,16 +1,24 @@
 //! The accept loop: bounded connections, time limits on headers, graceful shutdown. The listener is given, so that tests bind port 0.
 
 use axum::Router;
+use axum::extract::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use std::future::Future;
 use std::io::ErrorKind;
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
+use tower::ServiceExt;
+
+/// Whose connection a request came by, among its extensions: the sender's own address, or that of what stands between.
+#[derive(Clone, Copy, Debug)]
+pub struct Peer(pub SocketAddr);
 
 /// Bounds of the server.
 #[derive(Clone, Copy, Debug)]
@@ -44,10 +52,10 @@ pub async fn serve(listener: TcpListener, router: Router, limits: Limits, stop: 
             () = &mut stop => break,
         };
         match accepted {
-            Ok((stream, _)) => {
+            Ok((stream, address)) => {
                 let (router, stopped) = (router.clone(), stopped.clone());
                 tokio::spawn(async move {
-                    connection(stream, router, limits.headers, stopped).await;
+                    connection(stream, Peer(address), router, limits.headers, stopped).await;
                     drop(permit);
                 });
             }
@@ -67,9 +75,19 @@ pub async fn serve(listener: TcpListener, router: Router, limits: Limits, stop: 
     }
 }
 
-async fn connection(stream: TcpStream, router: Router, headers: Duration, mut stopped: watch::Receiver<bool>) {
+async fn connection(
+    stream: TcpStream,
+    peer: Peer,
+    router: Router,
+    headers: Duration,
+    mut stopped: watch::Receiver<bool>,
+) {
     // Answers are small and awaited: waiting to fill a packet would cost 40 ms.
     let _ = stream.set_nodelay(true);
+    let router = router.map_request(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(peer);
+        request
+    });
     let service = TowerToHyperService::new(router);
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())

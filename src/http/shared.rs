@@ -5,6 +5,7 @@ use crate::app::metrics::Metrics;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::http::auth::Keys;
+use crate::http::join::Gate;
 use crate::http::problem::Problem;
 use crate::ports::{Cluster, Journal};
 use crate::runbook::catalog::Catalog;
@@ -29,6 +30,7 @@ pub struct Shared {
     pub keys: Keys,
     /// Are the doors for Docker Flow stacks open?
     pub doors: bool,
+    pub join: Gate,
     live: ArcSwapOption<Live>,
     /// While it is not live: what it waits for, in words.
     waiting: ArcSwap<String>,
@@ -54,6 +56,7 @@ impl Shared {
             time_limit: limits.timeout.std(),
             keys,
             doors: config.doors.enabled,
+            join: Gate::new(&config.join),
             live: ArcSwapOption::empty(),
             waiting: ArcSwap::from_pointee("starting".to_string()),
             ping: Mutex::new(None),

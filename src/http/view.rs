@@ -464,6 +464,14 @@ pub struct Check {
     pub detail: String,
 }
 
+/// What a machine needs to join the Swarm. Not printable: the token is the Swarm's secret.
+#[derive(Serialize)]
+pub struct JoinView {
+    /// Addresses of managers, as in `10.0.0.1:2377`.
+    pub managers: Vec<String>,
+    pub token: String,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -4,5 +4,6 @@ mod doors;
 mod hooks;
 mod hostile;
 mod intake;
+mod join;
 mod queries;
 mod stage;

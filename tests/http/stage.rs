@@ -16,6 +16,7 @@ use runbookd::http::server::{self, Limits};
 use runbookd::http::shared::{Live, Shared};
 use runbookd::model::duration::Duration;
 use runbookd::model::event::Event;
+use runbookd::model::join::JoinRole;
 use runbookd::ports::Journal;
 use runbookd::runbook::catalog::Catalog;
 use runbookd::runbook::evaluate::Evaluator;
@@ -32,6 +33,7 @@ use tokio::task::JoinHandle;
 pub const FIRING: &str = include_str!("../fixtures/alertmanager/1-firing-group.json");
 pub const TOKEN: &str = "a-token-for-tests";
 pub const HOOKS_TOKEN: &str = "a-token-for-hooks";
+pub const JOIN_TOKEN: &str = "a-token-for-machines";
 pub const GITHUB_SECRET: &str = "a-secret-of-github";
 
 /// How the server of a test is set up.
@@ -42,6 +44,8 @@ pub struct Setup {
     pub live: bool,
     /// Secrets of their own for the hooks.
     pub hooks: bool,
+    /// A machine with the token for joining may join as this.
+    pub join: Option<JoinRole>,
     pub doors: bool,
     /// The shipped runbooks, with the shipped rules, instead of none.
     pub shipped: bool,
@@ -58,6 +62,7 @@ impl Default for Setup {
             body_limit_mib: 32,
             live: true,
             hooks: false,
+            join: None,
             doors: false,
             shipped: false,
             rules: "",
@@ -133,11 +138,14 @@ impl Stage {
         config.intake.body_limit_mib = setup.body_limit_mib;
         let metrics = Arc::new(Metrics::new());
         config.doors.enabled = setup.doors;
+        config.join.role = setup.join.unwrap_or(config.join.role);
+        config.join.per_minute = 3;
         let token = |set: bool, text: &str| set.then(|| Token::new(&Secret::new(text)));
         let keys = Keys {
             api: token(setup.token, TOKEN),
             hooks: token(setup.hooks, HOOKS_TOKEN),
             github: setup.hooks.then(|| Secret::new(GITHUB_SECRET)),
+            join: token(setup.join.is_some(), JOIN_TOKEN),
         };
         let shared = Arc::new(Shared::new(metrics.clone(), Clock::System, &config, keys));
         let journal = Arc::new(MemoryJournal::new());

@@ -7,7 +7,7 @@ use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region};
 use aws_sdk_autoscaling::Client;
-use aws_sdk_autoscaling::config::{Builder, http::HttpResponse};
+use aws_sdk_autoscaling::config::{Builder, SharedHttpClient, http::HttpResponse};
 use aws_sdk_autoscaling::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
 use aws_sdk_autoscaling::types::{AutoScalingGroup as Described, LifecycleState};
 use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
@@ -60,10 +60,7 @@ impl AutoScalingGroup {
     async fn client(&self) -> &Client {
         self.client
             .get_or_init(|| async {
-                let http = aws_smithy_http_client::Builder::new()
-                    .tls_provider(Provider::Rustls(CryptoMode::Ring))
-                    .build_https();
-                let mut loader = aws_config::defaults(BehaviorVersion::latest()).http_client(http);
+                let mut loader = aws_config::defaults(BehaviorVersion::latest()).http_client(http());
                 if let Some(region) = &self.config.region {
                     loader = loader.region(Region::new(region.clone()));
                 }
@@ -150,19 +147,19 @@ impl AutoScalingGroup {
         let told = crate::model::text::visible(&DisplayErrorContext(error).to_string(), 400);
         let in_doubt = if writes { ErrorKind::Unknown } else { ErrorKind::Transient };
         let (kind, reason, hint) = match error {
-            SdkError::ConstructionFailure(_) => (
-                ErrorKind::Permanent,
-                ErrorReason::Invalid,
-                "; are a region and credentials set, in the environment or by the instance's role?",
-            ),
+            SdkError::ConstructionFailure(_) => (ErrorKind::Permanent, ErrorReason::Invalid, WHO),
             SdkError::TimeoutError(_) => (in_doubt, ErrorReason::Timeout, ""),
-            SdkError::DispatchFailure(failure) if failure.is_timeout() => (in_doubt, ErrorReason::Timeout, ""),
-            SdkError::DispatchFailure(failure) if failure.is_user() || failure.is_other() => (
-                ErrorKind::Transient,
-                ErrorReason::Unauthorized,
-                "; are a region and credentials set, in the environment or by the instance's role?",
-            ),
-            SdkError::DispatchFailure(_) => (in_doubt, ErrorReason::Unreachable, ""),
+            SdkError::DispatchFailure(failure) => match (
+                came_to(failure.as_connector_error().map(|error| error as _), failure.is_other()),
+                failure.is_timeout(),
+            ) {
+                (CameTo::Nothing, _) => (ErrorKind::Transient, ErrorReason::Unauthorized, WHO),
+                (CameTo::NoConnection, timeout) => {
+                    (ErrorKind::Transient, if timeout { ErrorReason::Timeout } else { ErrorReason::Unreachable }, "")
+                }
+                (CameTo::MaybeSent, true) => (in_doubt, ErrorReason::Timeout, ""),
+                (CameTo::MaybeSent, false) => (in_doubt, ErrorReason::Unreachable, ""),
+            },
             other => {
                 let status = other.raw_response().map_or(0, |answer| answer.status().as_u16());
                 let (kind, reason) = answered(other.code(), status, in_doubt);
@@ -173,7 +170,38 @@ impl AutoScalingGroup {
     }
 }
 
+const WHO: &str = "; are a region and credentials set, in the environment or by the instance's role?";
 const POLICY: &str = "; docs/nodes.md has the policy that is needed";
+
+/// How far a request got that was not answered.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum CameTo {
+    /// Not even to a connection: there was no region, or nobody to sign it.
+    Nothing,
+    NoConnection,
+    MaybeSent,
+}
+
+/// Whatever comes of the connection has an error of the HTTP client among its causes, and that one knows whether there was a connection. The kinds that the
+/// SDK itself makes of them do not help: a connection that breaks behind a request may be "other", as is a request that nobody could sign.
+///
+/// `cause`: what the connector says; `other`: the SDK has no name for its kind.
+fn came_to(mut cause: Option<&(dyn std::error::Error + 'static)>, other: bool) -> CameTo {
+    while let Some(error) = cause {
+        if let Some(client) = error.downcast_ref::<hyper_util::client::legacy::Error>() {
+            return if client.is_connect() { CameTo::NoConnection } else { CameTo::MaybeSent };
+        }
+        if error.is::<hyper::Error>() || error.is::<std::io::Error>() {
+            return CameTo::MaybeSent;
+        }
+        cause = error.source();
+    }
+    if other { CameTo::Nothing } else { CameTo::MaybeSent }
+}
+
+fn http() -> SharedHttpClient {
+    aws_smithy_http_client::Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https()
+}
 
 /// Limits of every call of a client.
 fn bounded(config: Builder) -> Builder {
@@ -222,3 +250,7 @@ fn state(state: Option<&LifecycleState>) -> InstanceState {
         _ => InstanceState::Pending,
     }
 }
+
+#[cfg(test)]
+#[path = "aws/tests.rs"]
+mod tests;

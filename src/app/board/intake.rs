@@ -9,6 +9,7 @@ use crate::model::alert::{Alert, Fingerprint, GroupRef, Level};
 use crate::model::duration::Duration;
 use crate::model::event;
 use crate::model::incident::{Incident, IncidentId, Reason, State};
+use crate::model::join::{self, JoinAsked};
 use crate::model::label::Labels;
 use crate::model::payload::{self, Group};
 use crate::ports::{Intake, KnownAlert, Write};
@@ -39,12 +40,27 @@ impl Board {
         if intake.post.source == event::INTAKE {
             return self.take_events(intake.id, &intake.post.body, now);
         }
+        if intake.post.source == join::INTAKE {
+            return self.machine_asked(intake.id, &intake.post.body, now);
+        }
         match &intake.post.group {
             Some(group) => self.intake(intake.id, group, now),
             None => match payload::decode(&intake.post.body) {
                 Ok(group) => self.intake(intake.id, &group, now),
                 Err(error) => self.unreadable(intake.id, &error.to_string(), now),
             },
+        }
+    }
+
+    /// A machine asked to join the Swarm. Nothing is decided about it: people are told, once an hour for each address.
+    fn machine_asked(&mut self, id: u64, body: &[u8], now: Timestamp) {
+        match serde_json::from_slice::<JoinAsked>(body) {
+            Ok(JoinAsked { role, address, at }) => {
+                let text = format!("A machine at {address} asked to join as {role}, at {at}.");
+                self.tell_operators(&format!("join:{address}"), "A machine asked to join the Swarm", &text, now);
+                self.mark_handled(id);
+            }
+            Err(error) => self.unreadable(id, &error.to_string(), now),
         }
     }
 
