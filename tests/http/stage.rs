@@ -47,7 +47,7 @@ pub struct Setup {
     /// A machine with the token for joining may join as this.
     pub join: Option<JoinRole>,
     pub doors: bool,
-    /// The shipped runbooks, with the shipped rules, instead of none.
+    /// The shipped runbooks, with the shipped rules for doors, instead of none: those on the cluster's own changes would begin by themselves.
     pub shipped: bool,
     /// These rules instead of the shipped ones.
     pub rules: &'static str,
@@ -236,9 +236,10 @@ impl Stage {
 fn shipped(instead: &str) -> Catalog {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let written = tempfile::tempdir().expect("a directory");
-    std::fs::write(written.path().join("rules.yaml"), instead).expect("written");
-    let rules = if instead.is_empty() { root.join("rules") } else { written.path().to_path_buf() };
-    Catalog::load(&rules, &root.join("runbooks"), &[], None).expect("what is shipped is valid")
+    let doors = std::fs::read_to_string(root.join("rules/doors.yaml")).expect("it is shipped");
+    let rules = if instead.is_empty() { &doors } else { instead };
+    std::fs::write(written.path().join("rules.yaml"), rules).expect("written");
+    Catalog::load(written.path(), &root.join("runbooks"), &[], None).expect("what is shipped is valid")
 }
 
 fn parts(config: Config, journal: Arc<MemoryJournal>, metrics: Arc<Metrics>, told: &Told, catalog: Catalog) -> Parts {

@@ -129,11 +129,21 @@ fn scale_out_gives_replicas_back_only_when_told_how_many_to_keep() {
     let resolved =
         |params: Value, world: World, expect: &[&str]| check("scale_out", Handler::OnResolved, params, world, expect);
     resolved(json!({}), World::new(&json!({"replicas": 5})), &["done"]);
-    let steps =
-        ["scale web 4", "wait_healthy web 5m", "sleep 1m", "scale web 3", "wait_healthy web 5m", "sleep 1m", "done"];
+    let steps = [
+        "sleep 10m",
+        "scale web 4",
+        "wait_healthy web 5m",
+        "sleep 1m",
+        "scale web 3",
+        "wait_healthy web 5m",
+        "sleep 1m",
+        "done",
+    ];
     resolved(json!({"floor": 3}), World::new(&json!({"replicas": 5})), &steps);
     let label = json!({"replicas": 5, "labels": {"com.df.scaleMin": "4"}});
-    resolved(json!({"floor": 2}), World::new(&label), &["scale web 4", "wait_healthy web 5m", "sleep 1m", "done"]);
+    let one = ["sleep 10m", "scale web 4", "wait_healthy web 5m", "sleep 1m", "done"];
+    resolved(json!({"floor": 2}), World::new(&label), &one);
+    resolved(json!({}), World::new(&label), &one);
     resolved(json!({"floor": 3}), World::new(&json!({})), &["done"]);
 }
 
