@@ -39,7 +39,8 @@ pub fn of_node(primitive: &str, node: &Node) -> Result<NodeIntent, StepError> {
     Ok(NodeIntent { node: node.name.clone(), id: node.id.clone(), version: node.version, change })
 }
 
-fn removal(node: &Node) -> Result<NodeChange, StepError> {
+/// Takes a node out of the list, if nothing runs on it and nothing can.
+pub fn removal(node: &Node) -> Result<NodeChange, StepError> {
     let Node { name, role, state, availability, running, .. } = node;
     if role == "manager" {
         let text = format!("node {name} is a manager: demote it before it is removed");

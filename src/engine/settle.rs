@@ -1,6 +1,7 @@
 //! A step in doubt: its intent is recorded, its outcome is not known. What the target looks like now tells (DESIGN §6).
 
 use super::intent::fields_hold;
+use super::machines;
 use crate::model::cluster::{Node, NodeChange, NodeIntent, Service, ServiceChange, ServiceIntent, UpdateState};
 use crate::model::node_group::{GroupChange, GroupIntent, InstanceState, NodeGroup};
 use crate::model::step::StepError;
@@ -71,7 +72,10 @@ pub fn settle(intent: &ServiceIntent, step: &str, service: &Service) -> Settled 
 pub fn settle_node(intent: &NodeIntent, node: Option<&Node>) -> Settled {
     let (from, to, now) = match (&intent.change, node) {
         (NodeChange::Remove, None) => return Settled::Applied,
-        (NodeChange::Remove, Some(_)) => return Settled::NotApplied,
+        // It may have come back meanwhile, and be at work.
+        (NodeChange::Remove, Some(node)) => {
+            return machines::removal(node).map_or_else(Settled::Changed, |_| Settled::NotApplied);
+        }
         (_, None) => {
             let text = format!("node {} has left the Swarm meanwhile", intent.node);
             return Settled::Changed(StepError::new("not_found", text));
@@ -176,5 +180,35 @@ mod tests {
         check(terminate(), 3, None, Some(Settled::Applied));
         check(terminate(), 3, Some(InService), Some(Settled::NotApplied));
         check(terminate(), 2, Some(Pending), Some(Settled::NotApplied));
+    }
+
+    #[test]
+    fn a_change_of_a_node_in_doubt_is_settled_by_what_the_node_looks_like() {
+        let node = |state: &str, availability: &str, running| Node {
+            id: "n".into(),
+            name: "node3".into(),
+            role: "worker".into(),
+            state: state.into(),
+            availability: availability.into(),
+            running,
+            ..Node::default()
+        };
+        let check = |change: NodeChange, found: Option<Node>, expect: Option<Settled>| {
+            let intent = NodeIntent { node: "node3".into(), id: "n".into(), version: 7, change };
+            match (settle_node(&intent, found.as_ref()), expect) {
+                (Settled::Changed(error), None) => assert!(error.message.contains("node3"), "{error:?}"),
+                (settled, expect) => assert_eq!(Some(settled), expect, "{intent}, found {found:?}"),
+            }
+        };
+        let drain = || NodeChange::Availability { from: "active".into(), to: "drain".into() };
+        check(drain(), Some(node("ready", "drain", 2)), Some(Settled::Applied));
+        check(drain(), Some(node("ready", "active", 2)), Some(Settled::NotApplied));
+        check(drain(), Some(node("ready", "pause", 2)), None);
+        check(drain(), None, None);
+        check(NodeChange::Remove, None, Some(Settled::Applied));
+        check(NodeChange::Remove, Some(node("down", "active", 0)), Some(Settled::NotApplied));
+        check(NodeChange::Remove, Some(node("ready", "drain", 0)), Some(Settled::NotApplied));
+        // It came back while nobody knew whether it was gone.
+        check(NodeChange::Remove, Some(node("ready", "active", 3)), None);
     }
 }

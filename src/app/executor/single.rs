@@ -11,7 +11,7 @@ use crate::engine::settle::{Settled, settle_group, settle_node};
 use crate::model::cluster::{JobIntent, NodeIntent};
 use crate::model::duration::Duration;
 use crate::model::incident::Reason;
-use crate::model::node_group::{GroupChange, GroupIntent};
+use crate::model::node_group::{GroupChange, GroupIntent, NodeGroup};
 use crate::model::run::RunState;
 use crate::model::silence::SilenceIntent;
 use crate::model::step::{Intent, Outcome, Step, StepError};
@@ -182,10 +182,20 @@ impl Executor {
         Ok(match intent {
             Intent::Node(intent) => {
                 let nodes = self.reach(&work.run, || self.parts.cluster.nodes()).await?;
-                settle_node(intent, nodes.iter().find(|node| node.id == intent.id))
+                let settled = settle_node(intent, nodes.iter().find(|node| node.id == intent.id));
+                if settled == Settled::NotApplied {
+                    self.verdict(machines::leaves_something(intent, &nodes).map_err(|reason| ("bounds", reason)))?;
+                }
+                settled
             }
             Intent::Group(intent) => {
-                settle_group(intent, &self.reach(&work.run, || self.parts.groups.group(&intent.group)).await?)
+                let group = self.reach(&work.run, || self.parts.groups.group(&intent.group)).await?;
+                let settled = settle_group(intent, &group);
+                if settled == Settled::NotApplied {
+                    self.verdict(machines::within_group(intent, &group).map_err(|reason| ("bounds", reason)))?;
+                    self.still_shrinks(work, intent, &group).await?;
+                }
+                settled
             }
             Intent::Silence(intent) => {
                 let alerts = self.alertmanager()?;
@@ -207,6 +217,15 @@ impl Executor {
                 return Err(Stop::End(RunState::Escalated, Some(Reason::new("in_doubt", text))));
             }
         })
+    }
+
+    /// A machine that was to go because nothing ran on it may have been put back to work meanwhile.
+    async fn still_shrinks(&self, work: &Work, intent: &GroupIntent, group: &NodeGroup) -> Result<(), Stop> {
+        let GroupChange::Terminate { node, .. } = &intent.change else { return Ok(()) };
+        let nodes = self.reach(&work.run, || self.parts.cluster.nodes()).await?;
+        // One that has left the Swarm runs nothing.
+        let Ok(node) = machines::find(&nodes, node) else { return Ok(()) };
+        machines::shrunk(group, node).map(drop).map_err(Stop::Error)
     }
 
     async fn call_for(&self, intent: &Intent, label: &str) -> Result<Value, PortError> {
