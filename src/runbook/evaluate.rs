@@ -20,8 +20,8 @@ pub struct Job {
     pub program: Arc<Program>,
     pub handler: Handler,
     pub input: Arc<Input>,
-    /// The steps recorded so far, in order of `seq` from 0.
-    pub history: Vec<Recorded>,
+    /// The steps recorded so far, in order of `seq` from 0. Shared with the next evaluations of the same run.
+    pub history: Vec<Arc<Recorded>>,
     /// `Some`: poll the `wait_until` at the end of the history, whose reads so far these are. `None`: find the next step.
     pub poll: Option<Vec<Observation>>,
 }

@@ -29,7 +29,7 @@ struct Inner {
 }
 
 struct State {
-    history: Vec<Recorded>,
+    history: Vec<Arc<Recorded>>,
     poll: Option<Vec<Observation>>,
     /// How many steps of the history have been passed.
     passed: usize,
@@ -49,7 +49,7 @@ enum Mode {
 
 impl Session {
     /// For evaluating a handler against its history.
-    pub fn running(history: Vec<Recorded>, poll: Option<Vec<Observation>>) -> Self {
+    pub fn running(history: Vec<Arc<Recorded>>, poll: Option<Vec<Observation>>) -> Self {
         Session::new(history, poll, Mode::Running)
     }
 
@@ -58,7 +58,7 @@ impl Session {
         Session::new(Vec::new(), None, Mode::Declaring)
     }
 
-    fn new(history: Vec<Recorded>, poll: Option<Vec<Observation>>, mode: Mode) -> Self {
+    fn new(history: Vec<Arc<Recorded>>, poll: Option<Vec<Observation>>, mode: Mode) -> Self {
         let state = State { history, poll, passed: 0, log: Vec::new(), stop: None, mode };
         Session(Arc::new(Inner { stopped: AtomicBool::new(false), state: Mutex::new(state) }))
     }

@@ -16,7 +16,7 @@ use crate::model::incident::Reason;
 use crate::model::run::{Run, RunId, RunState};
 use crate::model::step::{EffectClass, Intent, Outcome, Step, StepError};
 use crate::ports::{JournalError, Write};
-use crate::runbook::evaluate::{Answer, Evaluation, Failure, FailureKind, Job, LogLine, Next, Recorded};
+use crate::runbook::evaluate::{Answer, Evaluation, Failure, FailureKind, Job, LogLine, Next, Observation, Recorded};
 use crate::runbook::primitives;
 use crate::runbook::program::Program;
 use serde_json::Value;
@@ -90,6 +90,8 @@ enum Resume {
 struct Work {
     run: Run,
     steps: Vec<Step>,
+    /// The steps as replay needs them, as far as they were needed.
+    history: Vec<Arc<Recorded>>,
     program: Arc<Program>,
     signal: Arc<Signal>,
     locked: Vec<String>,
@@ -97,6 +99,15 @@ struct Work {
     unproven: bool,
     /// Lines of log taken over from evaluations so far are those up to this many steps.
     logged: u32,
+}
+
+impl Work {
+    /// Brings the history up to the steps: an answered step never changes, the one at the end may have waited when it was last recorded.
+    fn record(&mut self) {
+        self.history.pop();
+        self.history.truncate(self.steps.len());
+        self.history.extend(self.steps[self.history.len()..].iter().map(|step| Arc::new(recorded(step))));
+    }
 }
 
 /// How a step leaves its run.
@@ -278,7 +289,8 @@ impl Executor {
             run.resumes += 1;
         }
         let logged = u32::try_from(steps.len()).unwrap_or(u32::MAX);
-        Ok(Some(Work { run, steps, program, signal, locked, unproven: resume != Resume::No, logged }))
+        let history = Vec::with_capacity(steps.len() + 1);
+        Ok(Some(Work { run, steps, history, program, signal, locked, unproven: resume != Resume::No, logged }))
     }
 
     async fn drive(self: &Arc<Self>, mut work: Work) {
@@ -347,12 +359,13 @@ impl Executor {
     }
 
     /// Evaluates the runbook; once more if it ran out of time or memory, which may be the machine's fault.
-    async fn evaluate(&self, work: &Work, poll: Option<Vec<crate::runbook::evaluate::Observation>>) -> Evaluation {
+    async fn evaluate(&self, work: &mut Work, poll: Option<Vec<Observation>>) -> Evaluation {
+        work.record();
         let job = || Job {
             program: work.program.clone(),
             handler: work.run.handler,
             input: work.run.input.clone(),
-            history: work.steps.iter().map(recorded).collect(),
+            history: work.history.clone(),
             poll: poll.clone(),
         };
         let evaluation = self.parts.evaluator.evaluate(job()).await;

@@ -213,7 +213,7 @@ impl Executor {
     }
 
     /// Evaluates the closure of a `wait_until` on fresh reads. They are shared between runs and kept by none.
-    async fn poll(&self, work: &Work, step: &Step) -> Look {
+    async fn poll(&self, work: &mut Work, step: &Step) -> Look {
         let mut seen: Vec<Observation> = Vec::new();
         loop {
             let evaluation = self.evaluate(work, Some(seen.clone())).await;

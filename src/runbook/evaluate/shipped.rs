@@ -53,7 +53,7 @@ fn run_to_end(name: &str, handler: Handler, params: &Value, world: &mut World) -
     let mut all = serde_json::Map::from_iter(program.defaults.clone());
     all.extend(params.as_object().expect("a map").clone());
     let input = Arc::new(Input { alert: json!({"labels": {"service": "web"}}), params: Value::Object(all) });
-    let mut history: Vec<Recorded> = Vec::new();
+    let mut history: Vec<Arc<Recorded>> = Vec::new();
     let mut trace = Vec::new();
     loop {
         let job = Job { program: program.clone(), handler, input: input.clone(), history: history.clone(), poll: None };
@@ -64,7 +64,7 @@ fn run_to_end(name: &str, handler: Handler, params: &Value, world: &mut World) -
                     trace.push(format!("{primitive} {}", args.join(" ")));
                 }
                 let answer = world.answer(primitive, &args);
-                history.push(Recorded { primitive: primitive.into(), args, answer });
+                history.push(Arc::new(Recorded { primitive: primitive.into(), args, answer }));
             }
             Next::Done(_) => trace.push("done".into()),
             Next::Escalated(_) => trace.push("escalated".into()),

@@ -25,6 +25,7 @@ fn input() -> Arc<Input> {
 }
 
 fn job(program: Arc<Program>, history: Vec<Recorded>, poll: Option<Vec<Observation>>) -> Job {
+    let history = history.into_iter().map(Arc::new).collect();
     Job { program, handler: Handler::OnFiring, input: input(), history, poll }
 }
 
