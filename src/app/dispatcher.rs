@@ -1,14 +1,16 @@
 //! The loop: one task that owns the board, feeds it what happens, stages what it writes, and starts what it wants started.
 
-use super::board::{Board, Ended, Out};
+use super::board::{Board, Ended, Out, Permit, Reply, Trust};
 use super::executor::Executor;
 use super::outbox::Outbox;
 use super::{CommandError, Parts, Paused};
 use crate::model::incident::{Incident, IncidentId, Reason};
+use crate::model::mode::Plan;
 use crate::model::run::Run;
 use crate::model::step::Step;
 use crate::ports::{KnownAlert, PortError};
 use jiff::Timestamp;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -36,6 +38,43 @@ pub enum Input {
         run: Box<Run>,
         targets: Vec<String>,
         answer: oneshot::Sender<Result<(), Reason>>,
+    },
+    /// May the run do what its plan does not have? With a plan: people are asked.
+    Permit {
+        run: Box<Run>,
+        plan: Option<Plan>,
+        answer: oneshot::Sender<Permit>,
+    },
+    /// `ask` in a run: step and question in one transaction.
+    Ask {
+        run: Box<Run>,
+        step: Box<Step>,
+        text: String,
+        answers: Vec<String>,
+        within: crate::model::duration::Duration,
+        done: oneshot::Sender<()>,
+    },
+    Answered {
+        run: Box<Run>,
+        seq: u32,
+        answer: oneshot::Sender<Option<String>>,
+    },
+    /// A person approves, denies or answers what is asked about an incident.
+    Reply {
+        id: IncidentId,
+        by: String,
+        reply: Reply,
+        answer: oneshot::Sender<Result<Incident, CommandError>>,
+    },
+    SetTrust {
+        rule: String,
+        trusted: bool,
+        by: String,
+        why: String,
+        answer: oneshot::Sender<Result<Trust, CommandError>>,
+    },
+    Trust {
+        answer: oneshot::Sender<BTreeMap<String, Trust>>,
     },
     Fires {
         run: Box<Run>,
@@ -184,6 +223,26 @@ impl Dispatcher {
             }
             Input::MayGoOn { run, answer } => drop(answer.send(board.may_go_on(&run))),
             Input::Lock { run, targets, answer } => drop(answer.send(board.lock_more(&run, &targets))),
+            Input::Permit { run, plan, answer } => {
+                let permit = board.permit(&run, plan, now);
+                self.answers.push(Box::new(move || drop(answer.send(permit))));
+            }
+            Input::Ask { run, step, text, answers, within, done } => {
+                board.ask(&run, *step, text, answers, within, now);
+                self.answers.push(Box::new(move || {
+                    let _ = done.send(());
+                }));
+            }
+            Input::Answered { run, seq, answer } => drop(answer.send(board.answered(&run, seq))),
+            Input::Reply { id, by, reply, answer } => {
+                let said = board.reply(id, &by, reply, now);
+                self.answers.push(Box::new(move || drop(answer.send(said))));
+            }
+            Input::SetTrust { rule, trusted, by, why, answer } => {
+                let said = board.trust_by_hand(&rule, trusted, &by, &why, now);
+                self.answers.push(Box::new(move || drop(answer.send(said))));
+            }
+            Input::Trust { answer } => drop(answer.send(board.trust().clone())),
             Input::Fires { run, answer } => drop(answer.send(board.run_fires(&run))),
             Input::Ack { id, by, answer } => {
                 let said = board.ack(id, &by, now);

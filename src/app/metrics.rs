@@ -393,6 +393,7 @@ fn outcome_name(outcome: Outcome) -> &'static str {
         Outcome::InDoubt => "in_doubt",
         Outcome::Waiting => "waiting",
         Outcome::Applied => "applied",
+        Outcome::Planned => "planned",
         Outcome::Unchanged => "unchanged",
         Outcome::Observed => "observed",
         Outcome::Failed => "failed",

@@ -174,6 +174,29 @@ impl App {
         self.ask(|answer| Input::Close { id, by, reason, answer }).await?
     }
 
+    /// A person's word on what is asked about an incident.
+    pub async fn reply(&self, id: IncidentId, by: &str, reply: board::Reply) -> Result<Incident, CommandError> {
+        let by = by.to_string();
+        self.ask(|answer| Input::Reply { id, by, reply, answer }).await?
+    }
+
+    /// A person decides whether a rule of `mode: earned` runs by itself.
+    pub async fn set_trust(
+        &self,
+        rule: &str,
+        trusted: bool,
+        by: &str,
+        why: &str,
+    ) -> Result<board::Trust, CommandError> {
+        let (rule, by, why) = (rule.to_string(), by.to_string(), why.to_string());
+        self.ask(|answer| Input::SetTrust { rule, trusted, by, why, answer }).await?
+    }
+
+    /// What the rules of `mode: earned` have earned so far.
+    pub async fn trust(&self) -> Result<std::collections::BTreeMap<String, board::Trust>, CommandError> {
+        self.ask(|answer| Input::Trust { answer }).await
+    }
+
     /// Pulls the kill switch. When it returns, the switch is durable.
     pub async fn pause(&self, by: &str, reason: &str) -> Result<Paused, CommandError> {
         let (by, reason) = (by.to_string(), reason.to_string());

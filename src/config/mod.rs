@@ -7,6 +7,7 @@ pub mod show;
 
 use crate::model::duration::Duration;
 use crate::model::join::JoinRole;
+use crate::model::mode::Mode;
 pub use reload::ReloadTarget;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -41,6 +42,10 @@ pub struct Config {
     pub incidents: IncidentsConfig,
     pub runs: RunsConfig,
     pub bounds: BoundsConfig,
+    /// How far any rule may go by itself, whatever it says: `shadow`, `approve`, `earned` or `auto`.
+    pub max_mode: Mode,
+    /// Groups of people, for the rules' `approve.by`: the names that they give with `--by`.
+    pub groups: BTreeMap<String, Vec<String>>,
     pub reload: BTreeMap<String, ReloadTarget>,
     pub http_targets: BTreeMap<String, HttpTarget>,
     pub node_groups: BTreeMap<String, NodeGroupConfig>,
@@ -271,6 +276,8 @@ impl Default for Config {
             incidents: IncidentsConfig::default(),
             runs: RunsConfig::default(),
             bounds: BoundsConfig::default(),
+            max_mode: Mode::Auto,
+            groups: BTreeMap::new(),
             reload: BTreeMap::new(),
             http_targets: BTreeMap::new(),
             node_groups: BTreeMap::new(),

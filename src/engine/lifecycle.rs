@@ -63,7 +63,8 @@ pub fn next(state: State, event: Event) -> Option<(State, Act)> {
         (S::Open | S::Held, E::Allowed) | (S::AwaitingApproval, E::Allowed) => (S::Running, Start),
         // A person has a runbook run for an incident that was handed over.
         (S::Escalated, E::Allowed) => (S::Running, Start),
-        (S::Open | S::Held, E::Held) => (S::Held, Wait),
+        // It is approved, and another guard does not allow it just now.
+        (S::Open | S::Held | S::AwaitingApproval, E::Held) => (S::Held, Wait),
         (S::Open | S::Held, E::Asked) => (S::AwaitingApproval, Wait),
         (S::Open | S::Held | S::AwaitingApproval, E::Denied | E::WaitedTooLong | E::HandedOver) => {
             (S::Escalated, Escalate)

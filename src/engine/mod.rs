@@ -8,6 +8,7 @@ pub mod lifecycle;
 pub mod settle;
 
 pub mod machines;
+pub mod plan;
 pub mod query;
 pub mod route;
 #[cfg(test)]

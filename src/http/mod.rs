@@ -2,6 +2,7 @@
 //!
 //! Nothing acts inside a handler: intake journals and answers, queries read the journal, commands go to [`crate::app::App`].
 
+pub mod approvals;
 pub mod auth;
 pub mod body;
 pub mod catalog;

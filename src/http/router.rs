@@ -3,7 +3,7 @@
 use crate::http::problem::Problem;
 use crate::http::shared::Shared;
 use crate::http::{
-    auth, catalog, cluster, doors, health, hooks, incidents, intake, join, manual, openapi, pause, runs,
+    approvals, auth, catalog, cluster, doors, health, hooks, incidents, intake, join, manual, openapi, pause, runs,
 };
 use axum::Router;
 use axum::extract::{Request, State};
@@ -57,10 +57,17 @@ pub fn routes() -> Vec<Route> {
         get("/api/v1/incidents/{id}", Token, self::get(incidents::show)),
         post("/api/v1/incidents/{id}/ack", Token, self::post(incidents::ack)),
         post("/api/v1/incidents/{id}/close", Token, self::post(incidents::close)),
+        post("/api/v1/incidents/{id}/approve", Token, self::post(approvals::approve)),
+        post("/api/v1/incidents/{id}/deny", Token, self::post(approvals::deny)),
+        post("/api/v1/incidents/{id}/answer", Token, self::post(approvals::answer)),
+        get("/api/v1/approvals", Token, self::get(approvals::list)),
         get("/api/v1/runs", Token, self::get(runs::list)),
         post("/api/v1/runs", Token, self::post(manual::start)),
         get("/api/v1/runs/{id}", Token, self::get(runs::show)),
         get("/api/v1/rules", Token, self::get(catalog::rules)),
+        get("/api/v1/trust", Token, self::get(catalog::trust)),
+        post("/api/v1/rules/{name}/promote", Token, self::post(approvals::promote)),
+        post("/api/v1/rules/{name}/demote", Token, self::post(approvals::demote)),
         get("/api/v1/runbooks", Token, self::get(catalog::runbooks)),
         get("/api/v1/services", Token, self::get(cluster::services)),
         get("/api/v1/nodes", Token, self::get(cluster::nodes)),

@@ -2,10 +2,12 @@
 //!
 //! Fields are listed in `openapi.json`; a test compares the two. Values of environment variables are never shown: they may be secrets.
 
+use crate::app::board::Trust;
 use crate::model::alert::{Fingerprint, Level, Status};
 use crate::model::cluster;
 use crate::model::incident::{Incident, IncidentId, Reason, State, Transition};
 use crate::model::label::Labels;
+use crate::model::mode::{Answer, Approval, Mode, Subject};
 use crate::model::rule::Rule;
 use crate::model::run::{Handler, Run, RunId, RunState};
 use crate::model::step::{Outcome, Step, StepError};
@@ -40,6 +42,7 @@ pub struct IncidentView {
     /// What its runs changed, in words.
     pub effects: Vec<String>,
     pub escalated: bool,
+    pub approval: Option<ApprovalView>,
     pub acked_by: Option<String>,
     pub opened_at: Timestamp,
     pub since: Timestamp,
@@ -64,12 +67,100 @@ impl From<Incident> for IncidentView {
             had_effect: incident.had_effect,
             effects: incident.effects,
             escalated: incident.escalated,
+            approval: incident.approval.map(|approval| ApprovalView::from(*approval)),
             acked_by: incident.acked_by,
             opened_at: incident.opened_at,
             since: incident.since,
             until: incident.until,
             closed_at: incident.closed_at,
         }
+    }
+}
+
+/// What people are asked about an incident, or were asked last.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ApprovalView {
+    /// The hash of the plan that waits; `None` for a question.
+    pub plan: Option<String>,
+    /// What is to be done, a line for each effect.
+    pub effects: Vec<String>,
+    /// `None` for a plan.
+    pub question: Option<String>,
+    /// What can be answered.
+    pub answers: Vec<String>,
+    /// The run that waits; `None`: one begins when it is approved.
+    pub run: Option<RunId>,
+    /// Who may answer: people and groups. Empty: whoever may use the API.
+    pub by: Vec<String>,
+    /// How many must approve, and who has.
+    pub people: u32,
+    pub given: Vec<String>,
+    pub asked_at: Timestamp,
+    pub until: Timestamp,
+    /// In words; `None` while it waits.
+    pub verdict: Option<String>,
+}
+
+impl From<Approval> for ApprovalView {
+    fn from(approval: Approval) -> Self {
+        let verdict = approval.verdict.map(|verdict| match verdict {
+            Answer::Approved => "approved".to_string(),
+            Answer::Denied { by, reason } if reason.is_empty() => format!("denied by {by}"),
+            Answer::Denied { by, reason } => format!("denied by {by}: {reason}"),
+            Answer::Answered { by, answer } => format!("{answer}, says {by}"),
+            Answer::Expired => "nobody answered in time".to_string(),
+        });
+        let (plan, effects, question, answers) = match approval.subject {
+            Subject::Plan(plan) => {
+                let effects = plan.effects.iter().map(|one| one.intent.to_string()).collect();
+                (Some(plan.hash), effects, None, Vec::new())
+            }
+            Subject::Question { text, answers, .. } => (None, Vec::new(), Some(text), answers),
+        };
+        ApprovalView {
+            plan,
+            effects,
+            question,
+            answers,
+            run: approval.run,
+            by: approval.by,
+            people: approval.people,
+            given: approval.given.into_iter().map(|(by, _)| by).collect(),
+            asked_at: approval.asked_at,
+            until: approval.until,
+            verdict,
+        }
+    }
+}
+
+/// What a person says to an approval: of these the one that the path asks for.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ApprovalCommand {
+    pub by: String,
+    #[serde(default)]
+    pub plan: String,
+    #[serde(default)]
+    pub reason: String,
+    #[serde(default)]
+    pub answer: String,
+}
+
+/// What a rule of `mode: earned` has earned.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TrustView {
+    pub rule: String,
+    /// It runs by itself.
+    pub trusted: bool,
+    /// Verified successes since the last failure.
+    pub streak: u32,
+    /// What made it so, in words.
+    pub why: String,
+    pub since: Option<Timestamp>,
+}
+
+impl TrustView {
+    pub fn new(rule: &str, Trust { streak, trusted, why, since }: Trust) -> Self {
+        TrustView { rule: rule.to_string(), trusted, streak, why, since }
     }
 }
 
@@ -148,6 +239,11 @@ pub struct RunView {
     pub runbook: String,
     pub program: String,
     pub handler: Handler,
+    /// A rehearsal: none of its effects was made.
+    pub shadow: bool,
+    /// The hash of the plan that it may carry out and nothing else, and who approved it.
+    pub plan: Option<String>,
+    pub approved_by: Vec<String>,
     pub attempt: u32,
     pub state: RunState,
     pub reason: Option<Reason>,
@@ -166,6 +262,9 @@ impl From<&Run> for RunView {
             runbook: run.runbook.clone(),
             program: run.program.0.to_string(),
             handler: run.handler,
+            shadow: run.shadow,
+            plan: run.plan.as_ref().map(|plan| plan.hash.clone()),
+            approved_by: run.approved_by.clone(),
             attempt: run.attempt,
             state: run.state,
             reason: run.reason.clone(),
@@ -289,6 +388,7 @@ pub struct RuleView {
     pub by: Vec<String>,
     pub runbook: Option<String>,
     pub params: BTreeMap<String, Value>,
+    pub mode: Mode,
     /// `scale: {{ service }}`.
     pub allow: Vec<String>,
     pub cooldown: Option<String>,
@@ -313,6 +413,7 @@ impl From<&Rule> for RuleView {
             by: rule.by.clone(),
             runbook: rule.runbook.clone(),
             params: rule.params.clone(),
+            mode: rule.mode,
             allow: rule.allow.iter().map(|grant| format!("{}: {}", grant.primitive, grant.target.source)).collect(),
             cooldown: rule.cooldown.map(|time| time.to_string()),
             budget: rule.budget.map(|budget| budget.to_string()),

@@ -160,13 +160,17 @@ impl fmt::Display for NodeIntent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let NodeIntent { node, version, change, .. } = self;
         match change {
-            NodeChange::Availability { from, to } => {
-                write!(f, "node {node}: availability {from} → {to} at version {version}")
-            }
-            NodeChange::Role { from, to } => write!(f, "node {node}: role {from} → {to} at version {version}"),
-            NodeChange::Remove => write!(f, "node {node}: remove from the Swarm"),
+            NodeChange::Availability { from, to } => write!(f, "node {node}: availability {from} → {to}")?,
+            NodeChange::Role { from, to } => write!(f, "node {node}: role {from} → {to}")?,
+            NodeChange::Remove => return write!(f, "node {node}: remove from the Swarm"),
         }
+        at_version(f, *version)
     }
+}
+
+/// What was only planned has no version yet.
+fn at_version(f: &mut fmt::Formatter<'_>, version: u64) -> fmt::Result {
+    if version == 0 { Ok(()) } else { write!(f, " at version {version}") }
 }
 
 /// A one-off job: a container that runs once, to its end.
@@ -265,16 +269,16 @@ impl fmt::Display for ServiceIntent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ServiceIntent { service, version, .. } = self;
         match &self.change {
-            ServiceChange::Scale { from, to } => write!(f, "{service}: {from} → {to} replicas at version {version}"),
+            ServiceChange::Scale { from, to } => write!(f, "{service}: {from} → {to} replicas")?,
             ServiceChange::Restart { from, to } => {
-                write!(f, "{service}: replace every task (ForceUpdate {from} → {to}) at version {version}")
+                write!(f, "{service}: replace every task (ForceUpdate {from} → {to})")?
             }
             ServiceChange::Rollback { from, to } => write!(
                 f,
-                "{service}: roll back from task template {} to {} at version {version}",
+                "{service}: roll back from task template {} to {}",
                 &from[..from.len().min(8)],
                 &to[..to.len().min(8)]
-            ),
+            )?,
             ServiceChange::Update { from, to } => {
                 write!(f, "{service}:")?;
                 if let Some(image) = &to.image {
@@ -292,8 +296,8 @@ impl fmt::Display for ServiceIntent {
                 if to.force_update.is_some() {
                     write!(f, " force")?;
                 }
-                write!(f, " at version {version}")
             }
         }
+        at_version(f, *version)
     }
 }

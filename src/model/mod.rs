@@ -13,6 +13,7 @@ pub mod join;
 pub mod label;
 pub mod matcher;
 pub mod message;
+pub mod mode;
 pub mod node_group;
 pub mod payload;
 pub mod rule;

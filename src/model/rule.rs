@@ -4,6 +4,7 @@ use super::duration::Duration;
 use super::event::On;
 use super::label::Labels;
 use super::matcher::Matcher;
+use super::mode::{Approvers, Mode};
 use super::schedule::Schedule;
 use super::template::Template;
 use serde_json::Value;
@@ -27,6 +28,10 @@ pub struct Rule {
     /// `None`: the rule escalates at once (a route to people).
     pub runbook: Option<String>,
     pub params: BTreeMap<String, Value>,
+    pub mode: Mode,
+    pub approve: Approvers,
+    /// For `mode: earned`: verified successes in a row until it goes by itself.
+    pub earned_after: u32,
     /// Without any, no mutating step at all.
     pub allow: Vec<Grant>,
     pub cooldown: Option<Duration>,
@@ -48,6 +53,8 @@ impl Rule {
     pub const RETRY_AFTER: Duration = Duration::from_secs(30);
     pub const RESOLVED_WITHIN: Duration = Duration::from_secs(900);
 
+    pub const EARNED_AFTER: u32 = 5;
+
     pub const SEVERITY: &str = "critical";
 
     /// A rule with these matchers, everything else as when its key is absent from the file.
@@ -62,6 +69,9 @@ impl Rule {
             by: Vec::new(),
             runbook: None,
             params: BTreeMap::new(),
+            mode: Mode::Auto,
+            approve: Approvers::default(),
+            earned_after: Self::EARNED_AFTER,
             allow: Vec::new(),
             cooldown: None,
             budget: None,

@@ -69,6 +69,8 @@ pub enum Outcome {
     /// A wait that has neither been met nor run out.
     Waiting,
     Applied,
+    /// A rehearsal's: it would have been applied.
+    Planned,
     /// What was asked for was already so: nothing was sent.
     Unchanged,
     /// A read or a wait that has its value.
@@ -115,6 +117,29 @@ impl Intent {
         !matches!(self, Intent::Message { .. } | Intent::Until { .. })
     }
 
+    /// The same without what belongs to one moment: versions, keys, deadlines. Two that are alike have the same effect.
+    pub fn timeless(&self) -> Intent {
+        let mut intent = self.clone();
+        match &mut intent {
+            Intent::Services(all) => all.iter_mut().for_each(|one| one.version = 0),
+            Intent::Node(node) => node.version = 0,
+            Intent::Silence(silence) => {
+                silence.key.clear();
+                silence.starts_at = Timestamp::UNIX_EPOCH;
+            }
+            Intent::Job(job) => {
+                job.name.clear();
+                job.deadline = Timestamp::UNIX_EPOCH;
+            }
+            Intent::Reload { .. }
+            | Intent::Group(_)
+            | Intent::Post { .. }
+            | Intent::Message { .. }
+            | Intent::Until { .. } => {}
+        }
+        intent
+    }
+
     /// When what it waits for is given up, and after how long that is.
     pub fn deadline(&self) -> Option<(Timestamp, Duration)> {
         match self {
@@ -140,6 +165,7 @@ impl fmt::Display for Intent {
             Intent::Group(intent) => write!(f, "{intent}"),
             Intent::Silence(intent) => write!(f, "{intent}"),
             // What stands in its environment may be a secret.
+            Intent::Job(job) if job.name.is_empty() => write!(f, "run {} once, up to {}", job.image, job.timeout),
             Intent::Job(job) => write!(f, "run {} once as {}, up to {}", job.image, job.name, job.timeout),
             Intent::Post { target, .. } => write!(f, "post to {target}"),
             Intent::Message { text } => write!(f, "tell people: {text}"),

@@ -1,6 +1,8 @@
 //! The file format of rules: `rules/*.yaml` → [`Rule`]. Strict: what is unknown, out of bounds or not enforced by this build is an error with its
 //! place and how to mend it. What needs the runbooks to judge is left to `catalog`.
 
+mod mode;
+
 use super::document::{Node, Place, Value};
 use super::primitives;
 use crate::model::diagnostic::{Diagnostic, nearest};
@@ -65,6 +67,8 @@ const RULE_KEYS: &[&str] = &[
     "runbook",
     "params",
     "mode",
+    "approve",
+    "earned_after",
     "allow",
     "guards",
     "attempts",
@@ -159,11 +163,11 @@ impl Reader<'_> {
         });
         let mut rule = Rule::matching(name.as_deref().unwrap_or_default(), Vec::new());
         rule.place = format!("{}:{}", self.file, node.place.line);
-        self.not_enforced(&fields);
         self.on(&fields, node.place, &mut rule);
         rule.matchers.extend(self.matchers(&fields, node.place, rule.on));
         rule.by = fields.get("by").map(|by| self.by(by)).unwrap_or_default();
         self.runbook(&fields, &mut rule, &mut places);
+        self.mode(&fields, &mut rule);
         if let Some(guards) = fields.get("guards") {
             self.guards(guards, &mut rule);
         }
@@ -198,22 +202,6 @@ impl Reader<'_> {
             "use at most 100 ASCII letters, digits, `-`, `_` and `.`, beginning with a letter or digit".to_string(),
         );
         None
-    }
-
-    /// Keys of DESIGN's format whose enforcement is not built in. To accept one and not enforce it would be worse than to refuse it.
-    fn not_enforced(&mut self, fields: &Fields) {
-        const LATER: [&str; 3] = ["shadow", "approve", "earned"];
-        let Some(node) = fields.get("mode") else { return };
-        let Some(text) = self.text(node, "`mode`") else { return };
-        if LATER.contains(&text.as_str()) {
-            self.refuse(node.place, &format!("`mode: {text}`"), "the only value so far is `mode: auto`, the default");
-        } else if text != "auto" {
-            let help = match nearest(&text, LATER.into_iter().chain(["auto"])) {
-                Some(near) => format!("did you mean `{near}`?"),
-                None => "the only value so far is `auto`, the default".to_string(),
-            };
-            self.error("rule_value", node.place, format!("{text:?} is no value of `mode`")).help = Some(help);
-        }
     }
 
     /// What a rule listens to: alerts, unless it says otherwise.
@@ -313,7 +301,7 @@ impl Reader<'_> {
 
     fn runbook(&mut self, fields: &Fields, rule: &mut Rule, places: &mut Places) {
         let Some(node) = fields.get("runbook") else {
-            for key in ["params", "allow", "attempts", "retry_after"] {
+            for key in ["params", "mode", "approve", "earned_after", "allow", "attempts", "retry_after"] {
                 if let Some(place) = fields.place(key) {
                     self.error(
                         "rule_without_runbook",

@@ -71,6 +71,8 @@ impl Stage {
         let mut config = Config::default();
         config.incidents.stale_after = scenario.stale_after;
         config.bounds.replicas_max = 20;
+        config.max_mode = scenario.max_mode;
+        config.groups = scenario.groups.clone();
         let reloads = Arc::default();
         let stage = Stage {
             clock,

@@ -3,12 +3,15 @@
 use super::{Life, Stage, payload_of};
 use runbookd::adapters::cluster::sim::Fault;
 use runbookd::adapters::journal::memory::MemoryJournal;
+use runbookd::app::board::Reply;
 use runbookd::model::alert::{Alert, Fingerprint, Status};
 use runbookd::model::cluster::{ServiceChange, SpecFields};
 use runbookd::model::duration::Duration;
 use runbookd::model::event::{self, Event, On};
+use runbookd::model::incident::IncidentId;
 use runbookd::model::label::Labels;
-use runbookd::ports::{Cluster, ErrorReason, KnownAlert, PortError};
+use runbookd::model::mode::{Approval, Mode, Subject};
+use runbookd::ports::{Cluster, ErrorReason, Journal, KnownAlert, PortError};
 use serde::Deserialize;
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -31,6 +34,11 @@ pub struct Scenario {
     /// What Prometheus answers to an expression, as a number alone; without one it answers nothing.
     #[serde(default)]
     pub prometheus: BTreeMap<String, f64>,
+    #[serde(default)]
+    pub max_mode: Mode,
+    /// Groups of people.
+    #[serde(default)]
+    pub groups: BTreeMap<String, Vec<String>>,
     /// States that incidents may end in when the process is killed on the way, besides those of the undisturbed course.
     #[serde(default)]
     pub killed_may_end: Vec<String>,
@@ -87,6 +95,25 @@ pub enum Action {
     Resume(String),
     Ack(u64),
     Close(u64),
+    /// A person looks at the plan that waits, and approves it.
+    Approve {
+        incident: u64,
+        by: String,
+    },
+    Deny {
+        incident: u64,
+        by: String,
+    },
+    Answer {
+        incident: u64,
+        by: String,
+        answer: String,
+    },
+    /// A person decides that a rule of `mode: earned` runs by itself, or does not.
+    Trust {
+        rule: String,
+        trusted: bool,
+    },
     /// New rules (and runbooks) are put in force.
     Reload {
         rules: String,
@@ -207,6 +234,22 @@ impl Play<'_> {
                 let id = runbookd::model::incident::IncidentId(*id);
                 self.insist(async |life| Some(life.app.close(id, "ann", "done by hand").await.is_ok())).await;
             }
+            Action::Approve { incident, by } => {
+                let reply = |approval: &Approval| match &approval.subject {
+                    Subject::Plan(plan) => Reply::Approve { plan: plan.hash.clone() },
+                    Subject::Question { .. } => panic!("a question is answered"),
+                };
+                self.reply(*incident, by, reply).await;
+            }
+            Action::Deny { incident, by } => {
+                self.reply(*incident, by, |_| Reply::Deny { reason: "not now".into() }).await;
+            }
+            Action::Answer { incident, by, answer } => {
+                self.reply(*incident, by, |_| Reply::Answer(answer.clone())).await;
+            }
+            Action::Trust { rule, trusted } => {
+                self.insist(async |life| Some(life.app.set_trust(rule, *trusted, "ann", "").await.is_ok())).await;
+            }
             Action::Reload { rules, runbooks } => {
                 self.stage.write(rules, runbooks);
                 let life = self.life();
@@ -225,6 +268,23 @@ impl Play<'_> {
         self.insist(async |_| {
             tokio::time::sleep_until(until).await;
             Some(())
+        })
+        .await;
+    }
+
+    /// A person's word, once something is asked of them. One whose word was journalled does not say it twice.
+    async fn reply(&mut self, incident: u64, by: &str, reply: impl Fn(&Approval) -> Reply) {
+        let id = IncidentId(incident);
+        self.insist(async |life| {
+            for _ in 0..100 {
+                let known = life.journal.incident(id).await.ok().flatten();
+                match known.and_then(|incident| incident.approval) {
+                    Some(asked) if asked.verdict.is_some() || asked.given.iter().any(|(given, _)| given == by) => break,
+                    Some(asked) => return Some(life.app.reply(id, by, reply(&asked)).await.is_ok()),
+                    None => tokio::time::sleep(std::time::Duration::from_millis(100)).await,
+                }
+            }
+            Some(false)
         })
         .await;
     }

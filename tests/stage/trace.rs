@@ -53,7 +53,11 @@ async fn run(text: &mut String, life: &Life, id: RunId, at: &impl Fn(jiff::Times
     let run = life.journal.run(id).await.expect("a read").expect("the run");
     let state = serde_json::to_string(&run.state).expect("a state");
     let why = run.reason.as_ref().map_or_else(String::new, |reason| format!(" – {reason}"));
-    let _ = writeln!(text, "  run {id} {} attempt {} {state}{why}", run.handler.name(), run.attempt);
+    let shadow = if run.shadow { "rehearsal " } else { "" };
+    let approved =
+        if run.approved_by.is_empty() { String::new() } else { format!(" approved by {}", run.approved_by.join(", ")) };
+    let handler = run.handler.name();
+    let _ = writeln!(text, "  {shadow}run {id} {handler} attempt {}{approved} {state}{why}", run.attempt);
     for line in &run.log {
         let _ = writeln!(text, "    log: {line}");
     }

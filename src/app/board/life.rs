@@ -96,6 +96,7 @@ impl Board {
             locks: Vec::new(),
             event: None,
             next_event: None,
+            approval: None,
             acked_by: None,
             escalated: false,
             opened_at: now,
@@ -144,10 +145,11 @@ impl Board {
     /// Asks the guards before a run.
     pub(super) fn consider(&mut self, id: IncidentId, now: Timestamp) {
         let Some(incident) = self.incidents.get(&id) else { return };
-        if !matches!(incident.state, State::Open | State::Held) {
+        let approved = Self::is_approved(incident);
+        if !matches!(incident.state, State::Open | State::Held) && !approved {
             return;
         }
-        if let Some(who) = incident.acked_by.clone() {
+        if let Some(who) = incident.acked_by.clone().filter(|_| !approved) {
             return self.step(id, Event::HandedOver, Reason::new("acknowledged", format!("{who} has it")), now);
         }
         let Some(rule) = self.rule_of(incident) else {
@@ -175,6 +177,8 @@ impl Board {
             now,
             paused: paused.as_deref(),
             firing: self.firing(incident),
+            mode: self.mode_of(&rule),
+            approved,
             attempt: incident.attempt,
             last_effect: self.effects.get(&key).map(|(at, what)| (*at, what.as_str())),
             attempts_in_window,
@@ -203,6 +207,7 @@ impl Board {
                 self.locks.take(id, &targets);
                 self.step(id, Event::Allowed, Reason::new("allowed", text), now);
             }
+            Verdict::Rehearse => self.rehearse(id, rule, now),
             Verdict::Deny(reason) => self.step(id, Event::Denied, reason, now),
             Verdict::Resolved => {
                 self.step(id, Event::Resolved, Reason::new("resolved", "nothing of it fires any more"), now)
@@ -290,7 +295,11 @@ impl Board {
             Act::Escalate => {
                 self.release(id, now);
                 self.metrics.escalation(reason.code.to_string());
-                self.edit(id, |incident| incident.escalated = true);
+                self.edit(id, |incident| {
+                    incident.escalated = true;
+                    // A person has it: what was asked before a run is void.
+                    incident.approval.take_if(|asked| asked.run.is_none() && asked.verdict.is_none());
+                });
                 self.report(id, now, |facts| report::escalation(facts, reason));
             }
             Act::Close => self.close(id, from, now),
@@ -303,8 +312,14 @@ impl Board {
         self.edit(id, |incident| {
             incident.closed_at = Some(now);
             incident.until = Some(until);
+            incident.approval = None;
             told = incident.escalated;
         });
+        // Whoever closes it by hand, or finds it gone before a run, says nothing of the rule.
+        let ran = self.incidents.get(&id).is_some_and(|it| it.had_effect || it.event.is_some());
+        if matches!(from, State::Running | State::Verifying) && ran {
+            self.note_success(id, true, now);
+        }
         tracing::debug!(incident = %id, %from, "resolved");
         if told {
             self.report(id, now, report::state_update);
@@ -342,7 +357,8 @@ impl Board {
                 self.step(id, Event::WaitedTooLong, Reason::new("still_firing", text), now);
             }
             State::Resolved => self.forget(id),
-            State::Running | State::AwaitingApproval | State::Escalated => {}
+            State::AwaitingApproval => self.expire(id, now),
+            State::Running | State::Escalated => {}
         }
     }
 
@@ -355,6 +371,7 @@ impl Board {
 
     /// An attempt did not help: the next one, or a person.
     pub(super) fn not_helped(&mut self, id: IncidentId, reason: Reason, now: Timestamp) {
+        self.note_success(id, false, now);
         let Some(incident) = self.incidents.get(&id) else { return };
         let rule = self.rule_of(incident);
         let attempts = rule.as_ref().map_or(0, |rule| rule.attempts);

@@ -1,6 +1,7 @@
 //! The board: everything that is open, and what becomes of it. Given what happened and the time, it decides by `engine` and collects what is to be
 //! journalled and started. It calls nothing and waits for nothing: the dispatcher does, after it has staged what the board wrote.
 
+mod approvals;
 mod commands;
 mod events;
 mod intake;
@@ -8,8 +9,11 @@ mod life;
 mod locks;
 mod recover;
 mod runs;
+mod trust;
 
+pub use approvals::{Permit, Reply};
 pub use runs::{Ended, lock_name};
+pub use trust::Trust;
 
 use crate::app::Paused;
 use crate::app::metrics::Metrics;
@@ -70,6 +74,8 @@ pub struct Board {
     /// What of the cluster was told last, and when each schedule ticked last.
     seen: BTreeMap<String, serde_json::Value>,
     paused: Option<Paused>,
+    /// By rule.
+    trust: BTreeMap<String, Trust>,
     news: HashMap<String, Timestamp>,
     handled: u64,
     last_incident: u64,
@@ -142,6 +148,7 @@ impl Board {
             cut_off: HashMap::new(),
             seen: BTreeMap::new(),
             paused: None,
+            trust: BTreeMap::new(),
             news: HashMap::new(),
             handled: 0,
             last_incident: 0,

@@ -1,7 +1,7 @@
 //! The board after a restart: what the journal holds, and which runs go on.
 
 use super::runs::NOTED_AHEAD;
-use super::{Board, Known, Start, commands::PAUSED, events::SEEN, intake::CUT_OFF};
+use super::{Board, Known, Start, commands::PAUSED, events::SEEN, intake::CUT_OFF, trust::TRUST};
 use crate::engine::lifecycle::Event;
 use crate::model::duration::Duration;
 use crate::model::incident::{Incident, IncidentId, Reason, State};
@@ -61,6 +61,7 @@ impl Board {
         }
         self.lock_verifying();
         self.take_runs(found.runs);
+        self.wake_answered();
         self.forget_closed(now);
         self.mend(now);
         // The rules may have changed while nobody was there.
@@ -79,6 +80,7 @@ impl Board {
                     }
                 },
                 ALIVE => self.down_for = value.parse().ok().map(|at: Timestamp| Duration::between(at, now)),
+                _ if name.starts_with(TRUST) => self.recall_trust(&name[TRUST.len()..], value),
                 _ if name.starts_with(CUT_OFF) => self.recall_cut_off(value),
                 _ if name.starts_with(SEEN) => self.recall_seen(&name[SEEN.len()..], value),
                 _ => {}
@@ -110,14 +112,15 @@ impl Board {
         runs.sort_by_key(|run| (run.handler, run.id));
         for run in runs {
             let rule = self.catalog.rule(&run.rule).cloned();
-            if run.handler != Handler::OnResolved {
+            if run.handler != Handler::OnResolved && !run.shadow {
                 self.note_attempt(&run.rule, run.started_at);
             }
             if run.state.ended() {
                 continue;
             }
             let Some(incident) = self.incidents.get(&run.incident) else { continue };
-            let locked = rule.map(|rule| Self::held_targets(&rule, incident)).unwrap_or_default();
+            let held = rule.filter(|_| !run.shadow).map(|rule| Self::held_targets(&rule, incident));
+            let locked = held.unwrap_or_default();
             let locked = self.lock_free(run.incident, locked);
             self.live.insert(run.incident, run.id);
             self.out.starts.push(Start { run, resumed: true, locked });

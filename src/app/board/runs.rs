@@ -6,6 +6,7 @@ use crate::engine::lifecycle::Event;
 use crate::model::alert::Level;
 use crate::model::incident::{Incident, IncidentId, Reason, State};
 use crate::model::label::Labels;
+use crate::model::mode::Plan;
 use crate::model::rule::Rule;
 use crate::model::run::{Handler, Input, Run, RunId, RunState};
 use crate::model::step::Step;
@@ -28,6 +29,8 @@ pub struct Ended {
     pub run: Run,
     /// What it changed, in words, in order.
     pub effects: Vec<String>,
+    /// What a rehearsal would have done.
+    pub plan: Option<Plan>,
 }
 
 impl Board {
@@ -59,10 +62,21 @@ impl Board {
         });
         let Some(rule) = self.incidents.get(&id).and_then(|incident| self.rule_of(incident)) else { return };
         self.note_attempt(&rule.name, now);
+        let handler = self.handler_of(&rule);
+        self.begin(id, &rule, handler, attempt, false, now);
+    }
+
+    /// Finds out what the next attempt would do. The incident stays as it is meanwhile.
+    pub(super) fn rehearse(&mut self, id: IncidentId, rule: &Rule, now: Timestamp) {
+        let handler = self.handler_of(rule);
+        let attempt = self.incidents.get(&id).map_or(0, |incident| incident.attempt);
+        self.begin(id, rule, handler, attempt + 1, true, now);
+    }
+
+    fn handler_of(&self, rule: &Rule) -> Handler {
         let program = rule.runbook.as_ref().and_then(|name| self.catalog.programs.get(name));
         // Loading sees to it that there is one; `begin` tells people of a runbook that is not there.
-        let handler = program.and_then(|program| rule_handler(&rule, program)).unwrap_or(Handler::OnFiring);
-        self.begin(id, &rule, handler, attempt, now);
+        program.and_then(|program| rule_handler(rule, program)).unwrap_or(Handler::OnFiring)
     }
 
     /// Every rule's attempts are noted: one that is given a budget later must find those made before.
@@ -89,11 +103,11 @@ impl Board {
         }
         let attempt = incident.attempt;
         self.edit(id, |incident| incident.gave_back = true);
-        self.begin(id, &rule, Handler::OnResolved, attempt, now);
+        self.begin(id, &rule, Handler::OnResolved, attempt, false, now);
         true
     }
 
-    fn begin(&mut self, id: IncidentId, rule: &Rule, handler: Handler, attempt: u32, now: Timestamp) {
+    fn begin(&mut self, id: IncidentId, rule: &Rule, handler: Handler, attempt: u32, shadow: bool, now: Timestamp) {
         let name = rule.runbook.clone().unwrap_or_default();
         let Some(program) = self.catalog.programs.get(&name).cloned() else {
             // Loading refuses such a rule; a person hears of it all the same.
@@ -112,7 +126,8 @@ impl Board {
                 .map(|(name, value)| (name.clone(), value.clone())),
         );
         let input = Input { alert: self.snapshot(incident, handler), params: json!(params) };
-        let targets = Self::literal_targets(rule, incident);
+        let (plan, approved_by) = if shadow { (None, Vec::new()) } else { Self::approved_plan(incident) };
+        let targets = if shadow { Vec::new() } else { Self::literal_targets(rule, incident) };
         let locked = self.lock_free(id, targets);
         self.last_run += 1;
         let run = Run {
@@ -122,6 +137,9 @@ impl Board {
             runbook: name,
             program: program.hash.clone(),
             handler,
+            shadow,
+            plan,
+            approved_by,
             attempt,
             state: RunState::Running,
             reason: None,
@@ -134,7 +152,13 @@ impl Board {
         };
         self.live.insert(id, run.id);
         self.note_alive(now);
-        self.edit(id, |incident| incident.runs.push(run.id));
+        self.edit(id, |incident| {
+            incident.runs.push(run.id);
+            if !shadow {
+                // An approval is for one attempt.
+                incident.approval = None;
+            }
+        });
         self.out.writes.push(Write::Run(Box::new(run.clone())));
         self.out.starts.push(Start { run, resumed: false, locked });
     }
@@ -179,8 +203,14 @@ impl Board {
 
     /// A run has ended.
     pub fn run_ended(&mut self, ended: Ended, now: Timestamp) {
-        let Ended { run, effects } = ended;
+        let Ended { run, effects, plan } = ended;
         let id = run.incident;
+        if let Some(plan) = plan {
+            self.live.remove(&id);
+            self.out.writes.push(Write::Run(Box::new(run.clone())));
+            self.rehearsed(&run, plan, now);
+            return self.take_next_event(id, now);
+        }
         let secs = now.duration_since(run.started_at).as_secs_f64();
         self.metrics.run_ended(run.state, secs);
         self.live.remove(&id);
@@ -239,7 +269,9 @@ impl Board {
             }
             RunState::Interrupted | RunState::Escalated => self.step(id, Event::HandedOver, reason, now),
             // Neither would be otherwise at the next attempt.
-            _ if ["denied", "resources"].contains(&&*reason.code) => self.step(id, Event::HandedOver, reason, now),
+            _ if ["denied", "not_approved", "resources"].contains(&&*reason.code) => {
+                self.step(id, Event::HandedOver, reason, now)
+            }
             // What an event asked for is not done: it does not go by itself.
             _ if firing || incident.event.is_some() => self.not_helped(id, reason, now),
             // The alert went by itself; a run that failed half-way may have left something behind.

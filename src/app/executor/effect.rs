@@ -12,9 +12,10 @@ use crate::model::duration::Duration;
 use crate::model::incident::Reason;
 use crate::model::label::Labels;
 use crate::model::rule::Rule;
-use crate::model::run::RunState;
+use crate::model::run::{Run, RunState};
 use crate::model::step::{Intent, Outcome, Step, StepError};
 use crate::ports::{ErrorKind, ErrorReason, Reloaded, Write};
+use jiff::Timestamp;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use tokio::sync::oneshot;
@@ -34,6 +35,8 @@ pub(super) enum Stop {
     /// A guard said no: the run ends.
     Denied(StepError),
     End(RunState, Option<Reason>),
+    /// People are asked; until then at most.
+    Sleep(Timestamp),
     Leave,
 }
 
@@ -69,7 +72,7 @@ impl Executor {
             return self.answer(work, step, Outcome::Unchanged, Ok(Value::Null));
         }
         work.steps.push(step.clone());
-        match self.record_intent(&step).await {
+        match self.record_intent(&work.run, &step).await {
             Ok(()) => self.carry_out(work, step, false).await,
             Err(stop) => self.stopped(work, step, stop),
         }
@@ -97,7 +100,7 @@ impl Executor {
     }
 
     /// From the call to intents that the guards allow.
-    async fn decide(&self, work: &mut Work, step: &Step) -> Result<Vec<(ServiceIntent, Service)>, Stop> {
+    async fn decide(self: &Arc<Self>, work: &mut Work, step: &Step) -> Result<Vec<(ServiceIntent, Service)>, Stop> {
         self.may_begin(work).await?;
         let targets = intent::targets(&step.primitive, &step.args).map_err(Stop::Error)?;
         loop {
@@ -111,6 +114,11 @@ impl Executor {
                 decided.push((intent, service));
             }
             self.ask_guards(work, &step.primitive, &decided)?;
+            let intents = decided.iter().map(|(intent, service)| (intent, intent::already_so(&intent.change, service)));
+            if intents.clone().any(|(_, already)| !already) {
+                let intents = intents.map(|(intent, _)| intent.clone()).collect();
+                self.permitted(work, step, Intent::Services(intents)).await?;
+            }
             let names: Vec<String> =
                 decided.iter().filter_map(|(intent, _)| lock_name(&step.primitive, &intent.service)).collect();
             let waited = self.lock(work, names).await?;
@@ -124,6 +132,9 @@ impl Executor {
 
     /// Paused? Cut off by a restart, and no longer wanted? Waits while paused.
     pub(super) async fn may_begin(&self, work: &mut Work) -> Result<(), Stop> {
+        if work.run.shadow {
+            return Ok(());
+        }
         let mut paused = self.paused.clone();
         let mut stopping = self.stopping.subscribe();
         tokio::select! {
@@ -152,13 +163,14 @@ impl Executor {
         let limit = self.rule(work).map_or(Rule::HOLD_AT_MOST, |rule| rule.hold_at_most);
         loop {
             let services = match targets {
-                Targets::One(name) => vec![self.reach(&work.run, || self.parts.cluster.service(name)).await?],
+                Targets::One(name) => vec![self.reach(&work.run, || work.world.cluster.service(name)).await?],
                 Targets::Labelled(labels) => {
-                    let all = self.reach(&work.run, || self.parts.cluster.services()).await?;
+                    let all = self.reach(&work.run, || work.world.cluster.services()).await?;
                     intent::labelled(all, labels).map_err(Stop::Error)?
                 }
             };
-            let busy = services.iter().find(|service| primitive != "rollback" && service.update.in_progress());
+            let waits = primitive != "rollback" && !work.run.shadow;
+            let busy = services.iter().find(|service| waits && service.update.in_progress());
             let Some(busy) = busy else { return Ok(services) };
             let waited = Duration::between(since, self.parts.clock.now());
             self.parts.metrics.verdict("updating", "hold");
@@ -203,7 +215,7 @@ impl Executor {
     /// Locks what the run does not hold yet; waits for it, up to the rule's `hold_at_most`. Returns whether it had to wait.
     pub(super) async fn lock(&self, work: &mut Work, mut targets: Vec<String>) -> Result<bool, Stop> {
         targets.retain(|target| !work.locked.contains(target));
-        if targets.is_empty() {
+        if targets.is_empty() || work.run.shadow {
             return Ok(false);
         }
         let mut held_up = false;
@@ -233,7 +245,10 @@ impl Executor {
     }
 
     /// Intent before effect: returns when it is durable.
-    pub(super) async fn record_intent(&self, step: &Step) -> Result<(), Stop> {
+    pub(super) async fn record_intent(&self, run: &Run, step: &Step) -> Result<(), Stop> {
+        if run.shadow {
+            return Ok(());
+        }
         self.parts.journal.stage(vec![Write::Step(Box::new(step.clone()))]);
         let mut stopping = self.stopping.subscribe();
         // What is staged will be durable: to leave before that would leave a step in doubt behind at every orderly end.
@@ -295,7 +310,7 @@ impl Executor {
             }
             let Some(Intent::Services(intents)) = &step.intent else { return Ok(()) };
             let intent = &intents[at];
-            let error = match self.parts.cluster.apply(intent, &label).await {
+            let error = match work.world.cluster.apply(intent, &label).await {
                 Ok(()) => return Ok(()),
                 Err(error) if error.kind == ErrorKind::Permanent => return Err(Stop::Error(step_error(&error))),
                 Err(error) => error,
@@ -332,7 +347,7 @@ impl Executor {
     ) -> Result<Settled, Stop> {
         let Some(Intent::Services(intents)) = &mut step.intent else { return Ok(Settled::Applied) };
         let intent = intents[at].clone();
-        let found = self.reach(&work.run, || self.parts.cluster.service(&intent.service)).await?;
+        let found = self.reach(&work.run, || work.world.cluster.service(&intent.service)).await?;
         let settled = settle(&intent, label, &found);
         if settled != Settled::NotApplied {
             return Ok(settled);
@@ -345,7 +360,7 @@ impl Executor {
             && intents[at].version != moved.version
         {
             intents[at] = moved;
-            self.record_intent(step).await?;
+            self.record_intent(&work.run, step).await?;
         }
         Ok(Settled::NotApplied)
     }
@@ -357,15 +372,19 @@ impl Executor {
         if let Err(stop) = self.may_reload(work, &target).await {
             return self.stopped(work, step, stop);
         }
-        step.intent = Some(Intent::Reload { target: target.clone(), service: service.clone() });
+        let intent = Intent::Reload { target: target.clone(), service: service.clone() };
+        if let Err(stop) = self.permitted(work, &step, intent.clone()).await {
+            return self.stopped(work, step, stop);
+        }
+        step.intent = Some(intent);
         work.steps.push(step.clone());
-        match self.record_intent(&step).await {
+        match self.record_intent(&work.run, &step).await {
             Ok(()) => self.call_reload(work, step, &target, service.as_deref()).await,
             Err(stop) => self.stopped(work, step, stop),
         }
     }
 
-    async fn may_reload(&self, work: &mut Work, target: &str) -> Result<(), Stop> {
+    async fn may_reload(self: &Arc<Self>, work: &mut Work, target: &str) -> Result<(), Stop> {
         self.may_begin(work).await?;
         self.verdict(guard::before_call(self.rule(work).as_deref(), &labels_of(work), "reload", target))?;
         self.lock(work, lock_name("reload", target).into_iter().collect()).await?;
@@ -373,6 +392,9 @@ impl Executor {
     }
 
     async fn call_reload(self: &Arc<Self>, work: &mut Work, step: Step, target: &str, service: Option<&str>) -> Flow {
+        if work.run.shadow {
+            return self.answer(work, step, Outcome::Applied, Ok(Value::Null));
+        }
         let mut tries = 0;
         loop {
             let error = match self.parts.reload.reload(target, service).await {
@@ -395,6 +417,7 @@ impl Executor {
             Stop::Error(error) => self.answer(work, step, Outcome::Failed, Err(error)),
             Stop::Denied(error) => self.answer(work, step, Outcome::Denied, Err(error)),
             Stop::End(state, reason) => Flow::End(state, reason),
+            Stop::Sleep(until) => self.sleep_for_approval(work, until),
             Stop::Leave => Flow::Leave,
         }
     }

@@ -23,6 +23,9 @@ fn rule() -> Rule {
         by: vec!["service".into()],
         runbook: Some("scale_out".into()),
         params: Default::default(),
+        mode: Mode::Auto,
+        approve: Default::default(),
+        earned_after: Rule::EARNED_AFTER,
         allow: vec![grant("scale", "{{ service }}"), grant("restart", "web-*")],
         cooldown: Some(Duration::from_secs(300)),
         budget: Some(Budget { count: 3, per: Duration::from_secs(3600) }),
@@ -42,6 +45,8 @@ fn calm() -> Situation<'static> {
         now: at(1000),
         paused: None,
         firing: Firing { confirmed: 1, ..Firing::default() },
+        mode: Mode::Auto,
+        approved: false,
         attempt: 0,
         last_effect: None,
         attempts_in_window: 0,
@@ -64,6 +69,13 @@ fn check(situation: Situation, guard: &str, verdict: &str, words: &str) {
 fn the_first_guard_that_does_not_allow_decides_and_names_the_figure() {
     check(calm(), "all", "allow", "");
     check(Situation { paused: Some("by ann: deploy"), ..calm() }, "paused", "hold", "by ann");
+    check(Situation { mode: Mode::Shadow, ..calm() }, "mode", "rehearse", "");
+    check(Situation { mode: Mode::Approve, ..calm() }, "approval", "rehearse", "");
+    check(Situation { mode: Mode::Approve, approved: true, ..calm() }, "all", "allow", "");
+    // Nobody is asked about what could not run; a rehearsal in the shadow needs neither cooldown nor budget.
+    let spent = Situation { attempts_in_window: 3, ..calm() };
+    check(Situation { mode: Mode::Approve, ..spent.clone() }, "budget", "deny", "3 attempts");
+    check(Situation { mode: Mode::Shadow, ..spent }, "mode", "rehearse", "");
     let gone = Firing::default();
     check(Situation { firing: gone, ..calm() }, "still_firing", "resolved", "");
     check(Situation { firing: Firing { unconfirmed: 1, ..gone }, ..calm() }, "still_firing", "hold", "may be gone");
