@@ -235,6 +235,11 @@ impl Executor {
     /// Intent before effect: returns when it is durable.
     pub(super) async fn record_intent(&self, step: &Step) -> Result<(), Stop> {
         self.parts.journal.stage(vec![Write::Step(Box::new(step.clone()))]);
+        if self.durable().await { Ok(()) } else { Err(Stop::Leave) }
+    }
+
+    /// Waits until what was staged is durable; false when the process ends before that.
+    pub(super) async fn durable(&self) -> bool {
         let mut stopping = self.stopping.subscribe();
         // What is staged will be durable: to leave before that would leave a step in doubt behind at every orderly end.
         let gives_up = async {
@@ -244,8 +249,8 @@ impl Executor {
         // A journal that cannot write keeps the ticket open: no effect starts.
         tokio::select! {
             biased;
-            committed = self.parts.journal.commit() => committed.map_err(|_| Stop::Leave),
-            () = gives_up => Err(Stop::Leave),
+            committed = self.parts.journal.commit() => committed.is_ok(),
+            () = gives_up => false,
         }
     }
 
