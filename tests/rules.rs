@@ -195,3 +195,29 @@ fn shipped_rules_and_runbooks_are_good() {
         .collect();
     assert_eq!(of_services, ["scale-out-slow-service", "restart-unhealthy-service", "rollback-bad-update"]);
 }
+
+#[test]
+fn shipped_rules_are_in_force_where_the_configuration_lacks_some_of_their_targets() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let check = |targets: &[&str], warned: &[&str]| {
+        let targets: Vec<String> = targets.iter().map(ToString::to_string).collect();
+        let catalog = Catalog::load(&root.join("rules"), &root.join("runbooks"), &targets, None);
+        let catalog = catalog.unwrap_or_else(|found| panic!("{}", render::diagnostics(&found, false)));
+        assert!(catalog.rule("reconfigure-for-service").is_some());
+        let mut told: Vec<String> = catalog.warnings.iter().map(|warning| warning.message.clone()).collect();
+        told.sort();
+        let expect = warned.iter().map(|target| format!("there is no reload target `{target}`"));
+        assert_eq!(told, expect.collect::<Vec<_>>());
+        for warning in &catalog.warnings {
+            assert_eq!((&*warning.code, warning.severity), ("rule_unknown_target", Severity::Warning));
+            assert!(
+                warning.file.ends_with("reconfigure.yaml") && warning.line > 0 && warning.help.is_some(),
+                "{warning}"
+            );
+        }
+    };
+    check(&[], &[]);
+    check(&["haproxy", "prometheus_alerts", "prometheus_targets", "own"], &[]);
+    check(&["nginx"], &["haproxy", "prometheus_alerts", "prometheus_targets"]);
+    check(&["haproxy"], &["prometheus_alerts", "prometheus_targets"]);
+}

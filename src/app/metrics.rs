@@ -63,6 +63,7 @@ pub struct Metrics {
     intake_posts: Family<Code, Counter>,
     intake_rejected: Family<Cause, Counter>,
     event_posts: Family<Door, Counter>,
+    join_requests: Family<Result, Counter>,
     routes: Family<Result, Counter>,
     verdicts: Family<Verdict, Counter>,
     incidents: Family<InState, Gauge>,
@@ -102,6 +103,7 @@ impl Metrics {
             intake_posts: Family::default(),
             intake_rejected: Family::default(),
             event_posts: Family::default(),
+            join_requests: Family::default(),
             routes: Family::default(),
             verdicts: Family::default(),
             incidents: Family::default(),
@@ -158,6 +160,11 @@ impl Metrics {
             "runbookd_event_posts",
             "Posts of events (hooks, commands, doors), by where they came in and HTTP status",
             self.event_posts.clone(),
+        );
+        self.add(
+            "runbookd_join_requests",
+            "Machines that asked how to join the Swarm, by outcome",
+            self.join_requests.clone(),
         );
         self.add("runbookd_routes", "Alerts routed, by whether a rule matched", self.routes.clone());
         self.add("runbookd_verdicts", "Answers of the guards, by guard and verdict", self.verdicts.clone());
@@ -235,6 +242,9 @@ impl Metrics {
         for reason in ["malformed", "unauthorized", "too_large", "timeout", "broken", "journal", "starting"] {
             drop(self.intake_rejected.get_or_create(&Cause { reason: reason.into() }));
         }
+        for outcome in ["answered", "malformed", "unauthorized", "forbidden", "too_many", "unavailable"] {
+            drop(self.join_requests.get_or_create(&Result { outcome: outcome.into() }));
+        }
         for state in [RunState::Done, RunState::Failed, RunState::Escalated, RunState::Interrupted] {
             drop(self.runs.get_or_create(&InState { state: run_state(state).into() }));
         }
@@ -269,6 +279,11 @@ impl Metrics {
     /// A post of events was answered with this HTTP status; `source` is one of a closed set: `registry`, `github`, `deploy`, `run`, a door's name.
     pub fn event_post(&self, source: &'static str, code: u16) {
         self.event_posts.get_or_create(&Door { source: source.into(), code: code.to_string().into() }).inc();
+    }
+
+    /// A machine asked how to join the Swarm: `answered`, `malformed`, `unauthorized`, `forbidden`, `too_many`, `unavailable`.
+    pub fn join_request(&self, outcome: &'static str) {
+        self.join_requests.get_or_create(&Result { outcome: outcome.into() }).inc();
     }
 
     /// An alert was routed: `matched`, `no_rule`, `label_missing` …
@@ -431,6 +446,7 @@ mod tests {
         metrics.set_outbox(2, Duration::from_millis(1_500));
         metrics.reload_accepted(3, 2);
         metrics.event_post("registry", 202);
+        metrics.join_request("answered");
         metrics.reload_refused();
         metrics.commit(0.0002);
         metrics

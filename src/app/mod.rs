@@ -107,7 +107,8 @@ impl App {
         let executor = Executor::new(parts.clone(), inbox.clone(), paused.clone());
         let outbox = Arc::new(outbox::spawn(outbox_parts(&parts, left_behind)));
         let reconcile = Arc::new(Notify::new());
-        let mut tasks = vec![tokio::spawn(executor.clone().wake_sleepers())];
+        let mut tasks =
+            vec![tokio::spawn(executor.clone().wake_sleepers()), tokio::spawn(executor.clone().sweep_jobs())];
         if let Some(alerts) = parts.alerts.clone() {
             tasks.push(tokio::spawn(reconciler::run(parts.clone(), alerts, inbox.clone(), reconcile.clone())));
         }

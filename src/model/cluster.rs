@@ -2,7 +2,7 @@
 
 use super::label::Labels;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 /// A Swarm service as observed at one moment.
@@ -39,6 +39,16 @@ impl Service {
     /// A label of the service or, failing that, of its container spec.
     pub fn label(&self, name: &str) -> Option<&str> {
         self.labels.get(name).or_else(|| self.container_labels.get(name))
+    }
+
+    /// Where its tasks run, as Docker Flow tells of it: JSON pairs of a node's name and the task's address in the network that the service's label
+    /// `com.df.scrapeNetwork` names. Nothing without the label, or while none of its tasks has such an address.
+    pub fn node_info(&self, tasks: &[Task]) -> Option<String> {
+        let network = self.labels.get("com.df.scrapeNetwork")?;
+        let own = tasks.iter().filter(|task| task.service == self.name && task.state == "running");
+        let pairs = own.filter_map(|task| Some((task.node.as_str(), task.networks.get(network)?.as_str())));
+        let pairs: BTreeSet<(&str, &str)> = pairs.collect();
+        if pairs.is_empty() { None } else { serde_json::to_string(&pairs).ok() }
     }
 }
 
@@ -108,6 +118,9 @@ pub struct Task {
     /// In the networks of the service, without the prefix's length.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub addresses: Vec<String>,
+    /// The first of them in each network, by its name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub networks: BTreeMap<String, String>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -1,6 +1,8 @@
 //! The file format of rules: `rules/*.yaml` → [`Rule`]. Strict: what is unknown, out of bounds or not enforced by this build is an error with its
 //! place and how to mend it. What needs the runbooks to judge is left to `catalog`.
 
+mod events;
+mod guards;
 mod mode;
 
 use super::document::{Node, Place, Value};
@@ -8,9 +10,8 @@ use super::primitives;
 use crate::model::diagnostic::{Diagnostic, nearest};
 use crate::model::duration::Duration;
 use crate::model::event::On;
-use crate::model::matcher::{Matcher, Op};
-use crate::model::rule::{Budget, Grant, Rule};
-use crate::model::schedule::Schedule;
+use crate::model::matcher::Matcher;
+use crate::model::rule::{Grant, Rule};
 use crate::model::template::Template;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
@@ -78,9 +79,7 @@ const RULE_KEYS: &[&str] = &[
     "continue",
     "own",
 ];
-const GUARD_KEYS: &[&str] = &["cooldown", "budget", "replicas", "hold_at_most", "freeze"];
 
-const MINUTE: u64 = 60;
 const DAY: u64 = 24 * 3600;
 
 /// Reads one file. Good rules are returned beside the findings of bad ones, so that one look finds everything.
@@ -202,58 +201,6 @@ impl Reader<'_> {
             "use at most 100 ASCII letters, digits, `-`, `_` and `.`, beginning with a letter or digit".to_string(),
         );
         None
-    }
-
-    /// What a rule listens to: alerts, unless it says otherwise.
-    fn on(&mut self, fields: &Fields, at: Place, rule: &mut Rule) {
-        let known = || On::ALL.into_iter().map(On::name).chain(["alert"]);
-        if let Some(node) = fields.get("on")
-            && let Some(text) = self.text(node, "`on`")
-        {
-            rule.on = On::ALL.into_iter().find(|on| on.name() == text);
-            if rule.on.is_none() && text != "alert" {
-                let help = match nearest(&text, known()) {
-                    Some(near) => format!("did you mean `{near}`?"),
-                    None => format!("there are: {}", known().collect::<Vec<_>>().join(", ")),
-                };
-                self.error("rule_value", node.place, format!("{text:?} is no value of `on`")).help = Some(help);
-            }
-        }
-        if let Some(node) = fields.get("own") {
-            rule.own = self.bool(node, "`own`").unwrap_or(false);
-            if rule.on.is_none() {
-                self.error("rule_value", node.place, "`own` is for rules on events: alerts are nobody's own").help =
-                    Some("remove it".to_string());
-            }
-        }
-        self.schedule(fields, at, rule);
-    }
-
-    fn schedule(&mut self, fields: &Fields, at: Place, rule: &mut Rule) {
-        let scheduled = rule.on == Some(On::Schedule);
-        let node = match (fields.get("schedule"), scheduled) {
-            (None, false) => return,
-            (Some(node), false) => {
-                self.error("rule_value", node.place, "`schedule` is for rules that say `on: schedule`").help =
-                    Some("add `on: schedule`, or remove it".to_string());
-                return;
-            }
-            (_, true) => {
-                let help = "write for example schedule: \"0 6 * * 1-5 Europe/Berlin\"";
-                let Some(node) = self.required(fields, at, "the rule", "schedule", help) else { return };
-                node
-            }
-        };
-        let Some(text) = self.text(node, "`schedule`") else { return };
-        match Schedule::parse(&text) {
-            Ok(schedule) => rule.schedule = Some(schedule),
-            Err(message) => {
-                self.error("rule_value", node.place, message);
-            }
-        }
-        // A tick is for its own rule, which need not say so.
-        let own = Matcher::new("rule", Op::Equal, &rule.name).expect("a literal value is no expression");
-        rule.matchers.push(own);
     }
 
     fn matchers(&mut self, fields: &Fields, at: Place, on: Option<On>) -> Vec<Matcher> {
@@ -392,56 +339,6 @@ impl Reader<'_> {
         }
         places.allow.push(target.place);
         Some(Grant { primitive: key.name.clone(), target: template })
-    }
-
-    fn guards(&mut self, node: &Node, rule: &mut Rule) {
-        let Some(fields) = self.fields(node, "`guards`", GUARD_KEYS) else { return };
-        if let Some(place) = fields.place("freeze") {
-            self.refuse(place, "`freeze`", "until then, stop runbooks with `runbookd pause`");
-        }
-        rule.cooldown = fields.get("cooldown").and_then(|node| self.duration(node, "`cooldown`", 0, 30 * DAY));
-        rule.budget = fields.get("budget").and_then(|node| self.budget(node));
-        let hold = fields.get("hold_at_most").and_then(|node| self.duration(node, "`hold_at_most`", 1, DAY));
-        rule.hold_at_most = hold.unwrap_or(rule.hold_at_most);
-        rule.replicas = fields.get("replicas").and_then(|node| self.replicas(node));
-    }
-
-    /// `3 per 1h`.
-    fn budget(&mut self, node: &Node) -> Option<Budget> {
-        let text = self.text(node, "`budget`")?;
-        let parts: Vec<&str> = text.split_whitespace().collect();
-        let budget = match parts[..] {
-            [count, "per", per] => count.parse::<u32>().ok().zip(Duration::parse(per).ok()),
-            _ => None,
-        };
-        match budget {
-            Some((count @ 1..=1_000, per)) if (MINUTE * 1_000..=30 * DAY * 1_000).contains(&per.millis) => {
-                Some(Budget { count, per })
-            }
-            Some(_) => {
-                self.error("rule_value", node.place, format!("{text:?} is out of bounds for `budget`")).help =
-                    Some("between 1 and 1000, per 1m to 30d".to_string());
-                None
-            }
-            None => {
-                self.error("rule_value", node.place, format!("{text:?} is no budget")).help =
-                    Some("write for example `3 per 1h`".to_string());
-                None
-            }
-        }
-    }
-
-    fn replicas(&mut self, node: &Node) -> Option<(u64, u64)> {
-        const MOST: u64 = 100_000;
-        let fields = self.fields(node, "`replicas`", &["min", "max"])?;
-        let min = fields.get("min").map_or(Some(0), |node| self.whole(node, "`min`", 0..=MOST));
-        let max = fields.get("max").map_or(Some(MOST), |node| self.whole(node, "`max`", 0..=MOST));
-        let (min, max) = (min?, max?);
-        if min > max {
-            self.error("rule_value", node.place, format!("`min` {min} is above `max` {max}"));
-            return None;
-        }
-        Some((min, max))
     }
 
     fn verify(&mut self, node: &Node, rule: &mut Rule) {

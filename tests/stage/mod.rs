@@ -10,13 +10,13 @@ pub use trace::trace;
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
-use runbookd::adapters::cluster::sim::{SimCluster, World};
+use runbookd::adapters::cluster::sim::{SimCluster, SimReload, World};
 use runbookd::adapters::journal::memory::MemoryJournal;
 use runbookd::adapters::posts::SimPosts;
 use runbookd::app::metrics::Metrics;
 use runbookd::app::{App, Parts};
 use runbookd::clock::Clock;
-use runbookd::config::Config;
+use runbookd::config::{Config, ReloadTarget};
 use runbookd::model::cluster::{Convergence, JobIntent, JobState, Node, NodeIntent, Service, ServiceIntent, Task};
 use runbookd::model::join::{JoinRole, JoinToken};
 use runbookd::model::message::{Message, ThreadRef};
@@ -29,14 +29,29 @@ use runbookd::ports::{
 };
 use runbookd::runbook::catalog::Catalog;
 use runbookd::runbook::evaluate::Evaluator;
+use std::collections::BTreeMap;
 use std::future::{Future, pending};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-/// Reload targets of every scenario: `settled` has nothing to reload.
-const TARGETS: [&str; 7] =
-    ["prometheus", "proxy", "settled", "haproxy", "prometheus_targets", "prometheus_alerts", "lb"];
+/// Reload targets of every scenario: `settled` has nothing to reload; those of the shipped rules render the shipped templates.
+fn reload_targets() -> BTreeMap<String, ReloadTarget> {
+    let plain = ["prometheus", "settled"].map(|name| format!("{name}: {{ http: 'http://{name}' }}"));
+    let templates = [
+        ("haproxy", "haproxy.cfg.j2"),
+        ("prometheus_targets", "prometheus-targets.json.j2"),
+        ("prometheus_alerts", "prometheus-alerts.yml.j2"),
+        ("lb", "lb-nodes.cfg.j2"),
+    ];
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/templates");
+    let templates = templates.map(|(name, template)| {
+        format!("{name}: {{ template: '{}', output: {template} }}", folder.join(template).display())
+    });
+    let proxy = ["proxy: { docker_flow_proxy: 'http://proxy' }".to_string()];
+    let yaml: Vec<String> = [&plain[..], &templates, &proxy].concat();
+    serde_saphyr::from_str(&yaml.join("\n")).expect("reload targets")
+}
 
 /// What outlives a process: the cluster, the people, Alertmanager, the files.
 pub struct Stage {
@@ -45,6 +60,7 @@ pub struct Stage {
     pub people: Arc<Mutex<Vec<(jiff::Timestamp, Message)>>>,
     pub alertmanager: Arc<Mutex<Result<Vec<KnownAlert>, PortError>>>,
     pub reloads: Arc<Mutex<Vec<String>>>,
+    pub reload: Arc<SimReload>,
     pub silences: Arc<Mutex<Vec<SilenceIntent>>>,
     pub posts: Arc<SimPosts>,
     /// What Prometheus answers to each expression; to any other it answers nothing.
@@ -73,13 +89,14 @@ impl Stage {
         config.bounds.replicas_max = 20;
         config.max_mode = scenario.max_mode;
         config.groups = scenario.groups.clone();
-        let reloads = Arc::default();
+        let cluster = Arc::new(SimCluster::new(world, clock));
         let stage = Stage {
             clock,
-            cluster: Arc::new(SimCluster::new(world, clock)),
+            reload: Arc::new(SimReload::new(&reload_targets(), cluster.clone())),
+            cluster,
             people: Arc::default(),
             alertmanager: Arc::new(Mutex::new(Ok(Vec::new()))),
-            reloads,
+            reloads: Arc::default(),
             silences: Arc::default(),
             posts: Arc::new(SimPosts::new(["ticketing"])),
             prometheus: scenario.prometheus.clone(),
@@ -113,7 +130,7 @@ impl Stage {
     pub fn catalog(&self) -> Catalog {
         let own = Path::new(env!("CARGO_MANIFEST_DIR"));
         let root = if self.shipped.is_some() { own } else { self.files.path() };
-        let targets = TARGETS.map(String::from);
+        let targets = self.reload.targets();
         let rules = root.join(self.shipped.unwrap_or("rules"));
         Catalog::load(&rules, &root.join("runbooks"), &targets, None).unwrap_or_else(|findings| {
             let all: Vec<String> = findings.iter().map(ToString::to_string).collect();
@@ -132,6 +149,7 @@ impl Stage {
             people: self.people.clone(),
             alertmanager: self.alertmanager.clone(),
             reloads: self.reloads.clone(),
+            reload: self.reload.clone(),
             silences: self.silences.clone(),
             posts: self.posts.clone(),
             prometheus: self.prometheus.clone(),
@@ -202,6 +220,7 @@ struct Outside {
     people: Arc<Mutex<Vec<(jiff::Timestamp, Message)>>>,
     alertmanager: Arc<Mutex<Result<Vec<KnownAlert>, PortError>>>,
     reloads: Arc<Mutex<Vec<String>>>,
+    reload: Arc<SimReload>,
     silences: Arc<Mutex<Vec<SilenceIntent>>>,
     posts: Arc<SimPosts>,
     prometheus: std::collections::BTreeMap<String, f64>,
@@ -244,6 +263,9 @@ impl Cluster for Outside {
     }
     async fn job(&self, name: &str) -> Result<JobState, PortError> {
         self.living(self.cluster.job(name)).await
+    }
+    async fn jobs(&self) -> Result<Vec<String>, PortError> {
+        self.living(self.cluster.jobs()).await
     }
     async fn remove_job(&self, name: &str) -> Result<(), PortError> {
         self.living(self.cluster.remove_job(name)).await
@@ -299,13 +321,16 @@ impl Reload for Outside {
             if target == "settled" {
                 return Ok(Reloaded::Unchanged);
             }
-            self.reloads.lock().expect("unpoisoned").push(shown);
-            Ok(Reloaded::Done)
+            let answer = self.reload.reload(target, service).await?;
+            if answer == Reloaded::Done {
+                self.reloads.lock().expect("unpoisoned").push(shown);
+            }
+            Ok(answer)
         })
         .await
     }
     fn targets(&self) -> Vec<String> {
-        TARGETS.map(String::from).to_vec()
+        self.reload.targets()
     }
 }
 

@@ -250,6 +250,11 @@ impl Executor {
             return Ok(());
         }
         self.parts.journal.stage(vec![Write::Step(Box::new(step.clone()))]);
+        if self.durable().await { Ok(()) } else { Err(Stop::Leave) }
+    }
+
+    /// Waits until what was staged is durable; false when the process ends before that.
+    pub(super) async fn durable(&self) -> bool {
         let mut stopping = self.stopping.subscribe();
         // What is staged will be durable: to leave before that would leave a step in doubt behind at every orderly end.
         let gives_up = async {
@@ -259,8 +264,8 @@ impl Executor {
         // A journal that cannot write keeps the ticket open: no effect starts.
         tokio::select! {
             biased;
-            committed = self.parts.journal.commit() => committed.map_err(|_| Stop::Leave),
-            () = gives_up => Err(Stop::Leave),
+            committed = self.parts.journal.commit() => committed.is_ok(),
+            () = gives_up => false,
         }
     }
 

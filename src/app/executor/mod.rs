@@ -2,6 +2,7 @@
 //! The one place that calls adapters for runs.
 
 mod effect;
+mod jobs;
 mod permit;
 mod programs;
 mod read;

@@ -267,13 +267,6 @@ impl Executor {
         }
         self.wait(work).await
     }
-
-    /// What is left of a job whose end is known is of no use; what cannot be removed is in nobody's way.
-    pub(super) async fn forget_job(&self, name: &str) {
-        if let Err(error) = self.parts.cluster.remove_job(name).await {
-            tracing::warn!(job = name, reason = %error.reason, %error, "a job that has ended cannot be removed");
-        }
-    }
 }
 
 /// A node's version moves with every sign of life that changes its state: only the field that the intent is about must be as it was, which the settling of
@@ -333,7 +326,7 @@ fn job(step: &Step) -> JobIntent {
         .filter_map(|(name, value)| Some((name.clone(), value.as_str()?.to_string())))
         .collect();
     JobIntent {
-        name: format!("runbookd-job-{}-{}", step.run, step.seq),
+        name: format!("{}{}-{}", super::jobs::NAME, step.run, step.seq),
         image: step.args.first().and_then(Value::as_str).unwrap_or_default().to_string(),
         args,
         env,

@@ -76,8 +76,8 @@ impl Executor {
                 return self.end_wait(work, step, Ok(value));
             }
             let missing = match self.look_at(work, &step).await {
-                Look::Met(value) => return self.end_wait(work, step, Ok(value)),
-                Look::Never(error) => return self.end_wait(work, step, Err(error)),
+                Look::Met(value) => return self.end_wait(work, step, Ok(value)).await,
+                Look::Never(error) => return self.end_wait(work, step, Err(error)).await,
                 Look::End(state, reason) => return Flow::End(state, reason),
                 Look::Leave => return Flow::Leave,
                 Look::NotYet(missing) => missing,
@@ -85,10 +85,7 @@ impl Executor {
             let now = self.parts.clock.now();
             if deadline <= now {
                 let error = StepError::new("timeout", format!("{} waited {timeout}: {missing}", step.primitive));
-                if let Some(Intent::Job(job)) = &step.intent {
-                    self.forget_job(&job.name).await;
-                }
-                return self.end_wait(work, step, Err(error));
+                return self.end_wait(work, step, Err(error)).await;
             }
             if self.out_of_time(&work.run) {
                 return self.time_is_up();
@@ -140,7 +137,7 @@ impl Executor {
         !*self.stopping.borrow()
     }
 
-    fn end_wait(&self, work: &mut Work, step: Step, answer: Result<Value, StepError>) -> Flow {
+    async fn end_wait(&self, work: &mut Work, step: Step, answer: Result<Value, StepError>) -> Flow {
         work.run.state = RunState::Running;
         work.run.wake_at = None;
         let effect = step.intent.as_ref().is_some_and(Intent::is_effect);
@@ -149,7 +146,15 @@ impl Executor {
             (true, false) => Outcome::Observed,
             (false, _) => Outcome::Failed,
         };
-        self.answer(work, step, outcome, answer)
+        let job = match &step.intent {
+            Some(Intent::Job(job)) => Some(job.name.clone()),
+            _ => None,
+        };
+        let flow = self.answer(work, step, outcome, answer);
+        if let Some(job) = job {
+            self.forget_job(&job).await;
+        }
+        flow
     }
 
     async fn look_at(self: &Arc<Self>, work: &mut Work, step: &Step) -> Look {
@@ -221,7 +226,6 @@ impl Executor {
         match self.reach(&work.run, || work.world.cluster.job(&job.name)).await {
             Ok(JobState::Running(missing)) => Look::NotYet(missing),
             Ok(JobState::Ended { exit_code, error, log }) => {
-                self.forget_job(&job.name).await;
                 Look::Met(json!({ "exit_code": exit_code, "error": error, "log": log }))
             }
             Err(Unanswered::Leave) => Look::Leave,
