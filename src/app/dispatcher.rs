@@ -1,6 +1,6 @@
 //! The loop: one task that owns the board, feeds it what happens, stages what it writes, and starts what it wants started.
 
-use super::board::{Board, Ended, Out};
+use super::board::{Board, Ended, Out, Seen};
 use super::executor::Executor;
 use super::outbox::Outbox;
 use super::{CommandError, Parts, Paused};
@@ -40,6 +40,12 @@ pub enum Input {
     Fires {
         run: Box<Run>,
         answer: oneshot::Sender<bool>,
+    },
+    /// A look at what is expected of a run that helped.
+    Looked {
+        incident: IncidentId,
+        since: Timestamp,
+        seen: Seen,
     },
     Ack {
         id: IncidentId,
@@ -185,6 +191,7 @@ impl Dispatcher {
             Input::MayGoOn { run, answer } => drop(answer.send(board.may_go_on(&run))),
             Input::Lock { run, targets, answer } => drop(answer.send(board.lock_more(&run, &targets))),
             Input::Fires { run, answer } => drop(answer.send(board.run_fires(&run))),
+            Input::Looked { incident, since, seen } => board.looked(incident, since, seen, now),
             Input::Ack { id, by, answer } => {
                 let said = board.ack(id, &by, now);
                 self.answers.push(Box::new(move || drop(answer.send(said))));
@@ -220,7 +227,7 @@ impl Dispatcher {
 
     /// Stages what the board wrote, then does what it wants done.
     fn flush(&mut self) {
-        let Out { writes, starts, wakes, stops, messages, reconcile } = self.board.take_out();
+        let Out { writes, starts, wakes, stops, verified, verify, messages, reconcile } = self.board.take_out();
         if !writes.is_empty() {
             self.parts.journal.stage(writes);
         }
@@ -235,6 +242,12 @@ impl Dispatcher {
         }
         for run in wakes {
             self.executor.wake(run);
+        }
+        for incident in verified {
+            self.executor.stop_verifying(incident);
+        }
+        for verification in verify {
+            self.executor.verify(verification);
         }
         if messages {
             self.outbox.nudge();

@@ -70,6 +70,7 @@ pub struct Metrics {
     runs: Family<InState, Counter>,
     run_duration: Histogram,
     steps: Family<StepEnd, Counter>,
+    looks: Family<Result, Counter>,
     step_duration: Family<Primitive, Histogram, LongHistogram>,
     outbox_depth: Gauge,
     outbox_oldest: Seconds,
@@ -109,6 +110,7 @@ impl Metrics {
             runs: Family::default(),
             run_duration: Histogram::new(LONG),
             steps: Family::default(),
+            looks: Family::default(),
             step_duration: Family::new_with_constructor(LongHistogram),
             outbox_depth: Gauge::default(),
             outbox_oldest: Seconds::default(),
@@ -174,6 +176,11 @@ impl Metrics {
             "How long steps took, waits included, by primitive",
             self.step_duration.clone(),
         );
+        self.add(
+            "runbookd_verification_looks",
+            "Looks at what a rule or a runbook expects of a run that helped, by outcome",
+            self.looks.clone(),
+        );
         self.add("runbookd_messages", "Attempts to deliver a message to people, by outcome", self.messages.clone());
         self.add("runbookd_reload", "Readings of rules and runbooks, by outcome", self.reloads.clone());
         self.add(
@@ -226,6 +233,9 @@ impl Metrics {
         }
         for outcome in ["matched", "no_rule"] {
             drop(self.routes.get_or_create(&Result { outcome: outcome.into() }));
+        }
+        for outcome in ["met", "not_met", "unknown"] {
+            drop(self.looks.get_or_create(&Result { outcome: outcome.into() }));
         }
         for on in On::ALL {
             for outcome in ["matched", "no_rule"] {
@@ -305,6 +315,11 @@ impl Metrics {
         let primitive = primitive.into();
         self.step_duration.get_or_create(&Primitive { primitive: primitive.clone() }).observe(secs);
         self.steps.get_or_create(&StepEnd { primitive, outcome: outcome_name(outcome).into() }).inc();
+    }
+
+    /// What is expected of a run that helped was looked at: `met`, `not_met`, `unknown`.
+    pub fn looked(&self, outcome: &'static str) {
+        self.looks.get_or_create(&Result { outcome: outcome.into() }).inc();
     }
 
     /// A delivery was tried: `sent`, `retried`, `unsendable`.

@@ -25,7 +25,7 @@ mod tests {
     use crate::model::hook::deploy;
     use crate::model::incident::{Incident, IncidentId, Reason, State, Transition};
     use crate::model::label::Labels;
-    use crate::model::rule::Rule;
+    use crate::model::rule::{Rule, Verify};
     use crate::model::run::{Handler, Input, ProgramHash, Run, RunId, RunState};
     use crate::model::step::{Intent, Outcome, Step, StepError};
     use jiff::Timestamp;
@@ -264,7 +264,7 @@ mod tests {
             replicas: None,
             attempts: 1,
             retry_after: Rule::RETRY_AFTER,
-            resolved_within: Rule::RESOLVED_WITHIN,
+            verify: Verify::default(),
             channel: None,
             severity: None,
             goes_on: false,

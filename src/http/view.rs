@@ -297,7 +297,8 @@ pub struct RuleView {
     pub replicas: Option<(u64, u64)>,
     pub attempts: u32,
     pub retry_after: String,
-    pub resolved_within: String,
+    /// What must become true after a run, and by when, in words.
+    pub verify: String,
     pub channel: Option<String>,
     pub severity: Option<String>,
     #[serde(rename = "continue")]
@@ -320,7 +321,7 @@ impl From<&Rule> for RuleView {
             replicas: rule.replicas,
             attempts: rule.attempts,
             retry_after: rule.retry_after.to_string(),
-            resolved_within: rule.resolved_within.to_string(),
+            verify: rule.verify.to_string(),
             channel: rule.channel.clone(),
             severity: rule.severity.clone(),
             goes_on: rule.goes_on,

@@ -15,6 +15,7 @@ pub mod matcher;
 pub mod message;
 pub mod node_group;
 pub mod payload;
+pub mod promql;
 pub mod rule;
 pub mod run;
 pub mod schedule;

@@ -18,16 +18,19 @@ pub enum Handler {
     OnFiring,
     OnEvent,
     OnResolved,
+    /// Says whether a run helped. It only reads, and no run calls it.
+    Verify,
 }
 
 impl Handler {
-    pub const ALL: [Handler; 3] = [Handler::OnFiring, Handler::OnEvent, Handler::OnResolved];
+    pub const ALL: [Handler; 4] = [Handler::OnFiring, Handler::OnEvent, Handler::OnResolved, Handler::Verify];
 
     pub fn name(self) -> &'static str {
         match self {
             Handler::OnFiring => "on_firing",
             Handler::OnEvent => "on_event",
             Handler::OnResolved => "on_resolved",
+            Handler::Verify => "verify",
         }
     }
 }

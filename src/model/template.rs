@@ -103,7 +103,8 @@ impl Template {
     }
 }
 
-fn label_name(text: &str) -> Result<String, String> {
+/// The one label in a template, of what stands between its braces.
+pub(super) fn label_name(text: &str) -> Result<String, String> {
     let plain = |name: &str| {
         let mut chars = name.chars();
         chars.next().is_some_and(|c| c.is_ascii_alphabetic() || c == '_')

@@ -58,6 +58,9 @@ pub enum Action {
     Silence(BTreeMap<String, String>),
     Unsilence(BTreeMap<String, String>),
     AlertmanagerDown(bool),
+    /// From now on Prometheus answers these, and to any other expression nothing.
+    Prometheus(BTreeMap<String, f64>),
+    PrometheusDown,
     Wait(Duration),
     Fault(FaultName),
     Reachable(bool),
@@ -180,6 +183,13 @@ impl Play<'_> {
             Action::AlertmanagerDown(down) => {
                 let error = PortError::transient(ErrorReason::Unreachable, "connection refused");
                 *self.stage.alertmanager.lock().expect("unpoisoned") = if *down { Err(error) } else { Ok(Vec::new()) };
+            }
+            Action::Prometheus(answers) => {
+                *self.stage.prometheus.lock().expect("unpoisoned") = Ok(answers.clone());
+            }
+            Action::PrometheusDown => {
+                let error = PortError::transient(ErrorReason::Unreachable, "connection refused");
+                *self.stage.prometheus.lock().expect("unpoisoned") = Err(error);
             }
             Action::Wait(time) => self.wait(time.std()).await,
             Action::Fault(name) => self.stage.cluster.inject(self.fault(*name).await),

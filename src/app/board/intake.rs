@@ -471,6 +471,7 @@ impl Board {
     /// A new catalog is in force: alerts that no rule matched are routed again. That is how the runbook that was just written takes over.
     pub fn catalog_swapped(&mut self, catalog: Arc<crate::runbook::catalog::Catalog>, now: Timestamp) {
         self.catalog = catalog;
+        self.ask_anew();
         self.route_unmatched(now);
     }
 

@@ -1,5 +1,6 @@
 //! The life of incidents on the board: opening, the guards' verdicts, state changes and what they bring.
 
+use super::verify::RECOVERED_AT_MOST;
 use super::{Board, NO_RULE};
 use crate::app::report;
 use crate::engine::guard::{self, Page, Situation, Verdict};
@@ -14,8 +15,6 @@ use crate::ports::Write;
 use jiff::Timestamp;
 use std::sync::Arc;
 
-/// Still firing this long after its expectation was met: a person looks at it.
-const RECOVERED_AT_MOST: Duration = Duration::from_secs(3600);
 /// How many rules an escalation names as having come close.
 const NEAREST_RULES: usize = 3;
 
@@ -272,6 +271,9 @@ impl Board {
                 }
             });
         }
+        if from == State::Verifying && to != from {
+            self.stop_verifying(id);
+        }
         self.act(id, act, from, &reason, now);
     }
 
@@ -285,7 +287,7 @@ impl Board {
                     let reason = Reason::new("rule_deleted", "its rule is no longer there");
                     return self.step(id, Event::HandedOver, reason, now);
                 };
-                self.edit(id, |incident| incident.until = Some(now + rule.resolved_within.signed()));
+                self.verify(id, &rule, now);
             }
             Act::Escalate => {
                 self.release(id, now);
@@ -344,13 +346,6 @@ impl Board {
             State::Resolved => self.forget(id),
             State::Running | State::AwaitingApproval | State::Escalated => {}
         }
-    }
-
-    fn not_resolved_in_time(&mut self, id: IncidentId, now: Timestamp) {
-        let Some(incident) = self.incidents.get(&id) else { return };
-        let (attempt, waited) = (incident.attempt, Duration::between(incident.since, now));
-        let text = format!("attempt {attempt} ran, and {waited} later it still fires");
-        self.not_helped(id, Reason::new("not_resolved", text), now);
     }
 
     /// An attempt did not help: the next one, or a person.

@@ -8,8 +8,10 @@ mod life;
 mod locks;
 mod recover;
 mod runs;
+mod verify;
 
 pub use runs::{Ended, lock_name};
+pub use verify::{Asked, Seen, Verification};
 
 use crate::app::Paused;
 use crate::app::metrics::Metrics;
@@ -65,6 +67,8 @@ pub struct Board {
     budgets: HashMap<String, VecDeque<Timestamp>>,
     /// The last effect of each (rule, key).
     effects: HashMap<Key, (Timestamp, String)>,
+    /// Why what is expected of an incident that is verified is not met, as far as it was asked.
+    unmet: HashMap<IncidentId, String>,
     /// Groups that Alertmanager cut off, to be completed from its API.
     cut_off: HashMap<Arc<str>, intake::CutOff>,
     /// What of the cluster was told last, and when each schedule ticked last.
@@ -103,6 +107,10 @@ pub struct Out {
     pub wakes: Vec<RunId>,
     /// Runs to be stopped at their next wait.
     pub stops: Vec<RunId>,
+    /// Incidents that are no longer verified; done before `verify`.
+    pub verified: Vec<IncidentId>,
+    /// What is to be asked of incidents that are being verified.
+    pub verify: Vec<Verification>,
     /// There is something to send.
     pub messages: bool,
     /// A group was cut off: ask Alertmanager now.
@@ -139,6 +147,7 @@ impl Board {
             live: HashMap::new(),
             budgets: HashMap::new(),
             effects: HashMap::new(),
+            unmet: HashMap::new(),
             cut_off: HashMap::new(),
             seen: BTreeMap::new(),
             paused: None,
@@ -173,10 +182,13 @@ impl Board {
 
     pub fn take_out(&mut self) -> Out {
         let writes = self.take_writes();
+        // One that ended in the batch that began it is not asked about.
+        let mut verify = std::mem::take(&mut self.out.verify);
+        verify.retain(|asked| self.is_verified(asked.incident, asked.since));
         if std::mem::take(&mut self.counts_changed) {
             self.count_states();
         }
-        Out { writes, ..std::mem::take(&mut self.out) }
+        Out { writes, verify, ..std::mem::take(&mut self.out) }
     }
 
     /// When something is due by itself.

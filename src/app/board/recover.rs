@@ -161,6 +161,7 @@ impl Board {
         if late {
             self.edit(id, |incident| incident.until = Some(now + VERIFY_GRACE.signed()));
         }
+        self.ask_whether_it_helped(id);
     }
 
     /// Noted while there are runs, so that the next process knows how long nobody was there for them.

@@ -191,6 +191,8 @@ impl Board {
         match handler {
             Handler::OnFiring | Handler::OnEvent => self.attempt_ended(id, state, reason, &effects, now),
             Handler::OnResolved => self.gave_back(id, state, reason, now),
+            // It is asked while an incident is verified, and no run is of it.
+            Handler::Verify => {}
         }
         self.take_next_event(id, now);
     }

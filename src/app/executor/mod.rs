@@ -6,6 +6,7 @@ mod programs;
 mod read;
 mod single;
 mod sleepers;
+mod verify;
 mod wait;
 
 use crate::app::board::{Ended, Start};
@@ -47,6 +48,7 @@ pub struct Executor {
     programs: programs::Programs,
     sleepers: sleepers::Sleepers,
     observations: read::Observations,
+    verifications: verify::Verifications,
     /// Runs in memory.
     active: Mutex<HashMap<RunId, Arc<Signal>>>,
 }
@@ -137,6 +139,7 @@ impl Executor {
             programs: programs::Programs::default(),
             sleepers: sleepers::Sleepers::default(),
             observations: read::Observations::default(),
+            verifications: verify::Verifications::default(),
             active: Mutex::new(HashMap::new()),
         })
     }
@@ -229,6 +232,7 @@ impl Executor {
     /// Lets calls in flight end and be journalled; begins nothing new.
     pub async fn stop(&self) {
         self.stopping.send_replace(true);
+        self.verifications.stop_all();
         for signal in self.actives().values() {
             signal.wake();
         }

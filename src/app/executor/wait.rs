@@ -19,7 +19,7 @@ use tokio::sync::oneshot;
 /// A wait that is looked at again within this time keeps its run in memory.
 const RESIDENT: Duration = Duration::from_secs(5);
 /// Reads within one poll of a closure.
-const READS_PER_POLL: usize = 100;
+pub(super) const READS_PER_POLL: usize = 100;
 
 /// What one look at a waiting step said.
 enum Look {

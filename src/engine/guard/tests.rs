@@ -1,7 +1,7 @@
 use super::*;
 use crate::engine::testing::service;
 use crate::model::matcher::{Matcher, Op};
-use crate::model::rule::{Budget, Grant};
+use crate::model::rule::{Budget, Grant, Verify};
 use crate::model::template::Template;
 
 fn at(second: i64) -> Timestamp {
@@ -30,7 +30,7 @@ fn rule() -> Rule {
         replicas: None,
         attempts: 1,
         retry_after: Rule::RETRY_AFTER,
-        resolved_within: Rule::RESOLVED_WITHIN,
+        verify: Verify::default(),
         channel: None,
         severity: None,
         goes_on: false,
