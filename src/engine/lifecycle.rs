@@ -30,6 +30,8 @@ pub enum Event {
     Refired {
         too_often: bool,
     },
+    /// It fires since before its last run had its effect: that has its time to show first.
+    Decaying,
     /// A person acknowledged it.
     Acknowledged,
     /// A person closed it, or a rule of a newer catalog took its alerts over.
@@ -86,6 +88,7 @@ pub fn next(state: State, event: Event) -> Option<(State, Act)> {
         (S::Recovered, E::WaitedTooLong) => (S::Escalated, Escalate),
 
         (S::Resolved, E::Refired { too_often: false }) => (S::Open, Consider),
+        (S::Resolved, E::Decaying) => (S::Verifying, Verify),
         (S::Resolved, E::Refired { too_often: true }) => (S::Escalated, Escalate),
         // `on_resolved` failed: what was taken is not given back.
         (S::Resolved, E::HandedOver) => (S::Escalated, Escalate),
@@ -120,7 +123,7 @@ mod tests {
         Event::Refired { too_often: true },
         Event::Acknowledged,
         Event::Closed,
-        Event::Resolved,
+        Event::Decaying,
     ];
 
     #[test]
@@ -150,6 +153,9 @@ mod tests {
             (Escalated, E::Closed, Some(Resolved)),
             (Resolved, E::Refired { too_often: false }, Some(Open)),
             (Resolved, E::Refired { too_often: true }, Some(Escalated)),
+            (Resolved, E::Decaying, Some(Verifying)),
+            (Running, E::Decaying, None),
+            (Escalated, E::Decaying, None),
             (Resolved, E::Allowed, None),
             (Resolved, E::RunDone { firing: true }, None),
         ];

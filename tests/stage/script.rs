@@ -46,6 +46,11 @@ fn half_a_day() -> Duration {
 pub enum Action {
     Fire(BTreeMap<String, String>),
     Resolve(BTreeMap<String, String>),
+    /// A firing post of an alert that began this long ago.
+    FireLate {
+        labels: BTreeMap<String, String>,
+        began: Duration,
+    },
     /// A firing post of a group that Alertmanager cut this many alerts off.
     FireTruncated {
         labels: BTreeMap<String, String>,
@@ -171,6 +176,10 @@ impl Play<'_> {
         match action {
             Action::Fire(labels) => self.post(labels, true, 0).await,
             Action::Resolve(labels) => self.post(labels, false, 0).await,
+            Action::FireLate { labels, began } => {
+                self.started.insert(labels_of(labels), now - began.signed());
+                self.post(labels, true, 0).await;
+            }
             Action::FireTruncated { labels, truncated } => self.post(labels, true, *truncated).await,
             Action::FireUntold(labels) => {
                 let labels = labels_of(labels);

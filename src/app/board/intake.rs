@@ -126,6 +126,7 @@ impl Board {
 
     fn observe(&mut self, alert: &Alert, group: &GroupRef, now: Timestamp) {
         let fingerprint = alert.fingerprint;
+        let acted_at = self.levels.get(&fingerprint).and_then(|known| self.acted_at(&known.incidents));
         let (change, doubt) = match self.levels.get_mut(&fingerprint) {
             None => {
                 let (change, level) = level::first(alert, group, now);
@@ -145,7 +146,7 @@ impl Board {
             }
             Some(known) => {
                 let was = known.level.clone_flags();
-                let change = level::observe(&mut known.level, alert, group, now);
+                let change = level::observe(&mut known.level, alert, group, acted_at, now);
                 if was.group != known.level.group.key {
                     self.groups.entry(known.level.group.key.clone()).or_default().insert(fingerprint);
                     if let Some(old) = self.groups.get_mut(&was.group) {

@@ -114,6 +114,9 @@ impl Board {
 
     /// It fires again within the flap window.
     fn refire(&mut self, id: IncidentId, told: Result<(), Reason>, now: Timestamp) {
+        if told.is_ok() && self.decays(id, now) {
+            return self.fires_still(id, now);
+        }
         if let Some(run) = self.live.get(&id) {
             self.out.stops.push(*run);
         }
@@ -138,6 +141,13 @@ impl Board {
         };
         let code = if too_often { "flapping" } else { "refired" };
         self.step(id, Event::Refired { too_often }, Reason::new(code, text), now);
+    }
+
+    /// What it fires for is older than what was done about it: no flap, and no new attempt before that has had its time to show.
+    fn fires_still(&mut self, id: IncidentId, now: Timestamp) {
+        self.edit(id, |incident| incident.closed_at = None);
+        let text = "it fires since before its last run had its effect, which is given its time to show";
+        self.step(id, Event::Decaying, Reason::new("decaying", text), now);
     }
 
     /// Asks the guards before a run.
@@ -380,6 +390,7 @@ impl Board {
             self.timers.remove(&(at, id));
         }
         *self.counts.entry(incident.state).or_default() -= 1;
+        self.attempts.remove(&id);
         let key = Self::key_of(&incident);
         if self.by_key.get(&key) == Some(&id) {
             self.by_key.remove(&key);

@@ -67,6 +67,8 @@ pub struct Board {
     budgets: HashMap<String, VecDeque<Timestamp>>,
     /// The last effect of each (rule, key).
     effects: HashMap<Key, (Timestamp, String)>,
+    /// The last attempt of each incident.
+    attempts: HashMap<IncidentId, verify::Attempt>,
     /// Why what is expected of an incident that is verified is not met, as far as it was asked.
     unmet: HashMap<IncidentId, String>,
     /// Groups that Alertmanager cut off, to be completed from its API.
@@ -147,6 +149,7 @@ impl Board {
             live: HashMap::new(),
             budgets: HashMap::new(),
             effects: HashMap::new(),
+            attempts: HashMap::new(),
             unmet: HashMap::new(),
             cut_off: HashMap::new(),
             seen: BTreeMap::new(),

@@ -53,6 +53,7 @@ impl Board {
             }
             self.incidents.insert(incident.id, Box::new(incident));
         }
+        self.recall_attempts(&found.runs, &found.last_effects);
         for effect in found.last_effects {
             let asked = self.catalog.rule(&effect.rule).is_some_and(|rule| rule.cooldown.is_some());
             if asked || self.effects.len() < NOTED_AHEAD {

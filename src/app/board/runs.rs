@@ -28,6 +28,8 @@ pub struct Ended {
     pub run: Run,
     /// What it changed, in words, in order.
     pub effects: Vec<String>,
+    /// When the last of that was done.
+    pub acted_at: Option<Timestamp>,
 }
 
 impl Board {
@@ -179,13 +181,14 @@ impl Board {
 
     /// A run has ended.
     pub fn run_ended(&mut self, ended: Ended, now: Timestamp) {
-        let Ended { run, effects } = ended;
+        let Ended { run, effects, acted_at } = ended;
         let id = run.incident;
         let secs = now.duration_since(run.started_at).as_secs_f64();
         self.metrics.run_ended(run.state, secs);
         self.live.remove(&id);
         let (state, handler) = (run.state, run.handler);
         let reason = run.reason.clone();
+        self.attempted(&run, acted_at);
         self.out.writes.push(Write::Run(Box::new(run)));
         self.note_effects(id, handler, &effects, now);
         match handler {

@@ -5,13 +5,19 @@ use super::Board;
 use crate::app::report;
 use crate::engine::lifecycle::Event;
 use crate::model::duration::Duration;
-use crate::model::incident::{IncidentId, Reason, State};
+use crate::model::incident::{Incident, IncidentId, Reason, State};
 use crate::model::rule::{Expects, Rule};
-use crate::model::run::RunId;
+use crate::model::run::{Handler, Run, RunId};
+use crate::ports::LastEffect;
 use jiff::Timestamp;
+use std::collections::HashMap;
 
 /// Still firing this long after its expectation was met: a person looks at it.
 pub(super) const RECOVERED_AT_MOST: Duration = Duration::from_secs(3600);
+
+/// How long past its deadline an attempt is not judged while its alert may be gone, and how often that is looked at.
+const GONE_AT_MOST: Duration = Duration::from_secs(300);
+const LOOK_AGAIN: Duration = Duration::from_secs(10);
 
 /// What the executor is to ask, every poll, until it is met or the incident is no longer verified.
 #[derive(Clone, Debug)]
@@ -52,7 +58,50 @@ impl Seen {
     }
 }
 
+/// The last attempt of an incident on the board, when it has ended.
+pub(super) struct Attempt {
+    /// When it last had an effect; `None` when it had none.
+    acted_at: Option<Timestamp>,
+}
+
 impl Board {
+    /// An attempt has ended.
+    pub(super) fn attempted(&mut self, run: &Run, acted_at: Option<Timestamp>) {
+        if run.handler != Handler::OnResolved {
+            self.attempts.insert(run.incident, Attempt { acted_at });
+        }
+    }
+
+    /// After a restart: the last attempt of everything on the board.
+    pub(super) fn recall_attempts(&mut self, runs: &[Run], effects: &[LastEffect]) {
+        let acted: HashMap<(&str, &str), Timestamp> =
+            effects.iter().map(|effect| ((effect.rule.as_str(), effect.key.as_str()), effect.at)).collect();
+        let mut ended: Vec<&Run> = runs.iter().filter(|run| run.state.ended()).collect();
+        ended.sort_by_key(|run| run.id);
+        for run in ended {
+            let Some(incident) = self.incidents.get(&run.incident).filter(|incident| incident.had_effect) else {
+                continue;
+            };
+            // What is not known to the second was after its start.
+            let at = acted.get(&(run.rule.as_str(), incident.key.as_str())).copied().unwrap_or(run.started_at);
+            self.attempted(run, Some(at));
+        }
+    }
+
+    /// When something was last done on account of any of these incidents, unless it was given back since.
+    pub(super) fn acted_at(&self, incidents: &[IncidentId]) -> Option<Timestamp> {
+        let kept = incidents.iter().filter(|id| self.incidents.get(id).is_some_and(|incident| !incident.gave_back));
+        kept.filter_map(|id| self.attempts.get(id)?.acted_at).max()
+    }
+
+    /// Does all of it fire since before its last attempt had its effect, which has not had its time to show? Then this is no new episode.
+    pub(super) fn decays(&self, id: IncidentId, now: Timestamp) -> bool {
+        let Some(incident) = self.incidents.get(&id).filter(|_| !self.live.contains_key(&id)) else { return false };
+        let (Some(rule), Some(acted)) = (self.rule_of(incident), self.acted_at(&[id])) else { return false };
+        let firing = || self.levels_of(incident).filter(|level| level.firing());
+        now < acted + rule.verify.within.signed() && firing().all(|level| level.alert.starts_at <= acted)
+    }
+
     /// Has the expectation of the rule now in force asked.
     pub(super) fn ask_whether_it_helped(&mut self, id: IncidentId) {
         let Some(incident) = self.incidents.get(&id).filter(|incident| incident.state == State::Verifying) else {
@@ -112,10 +161,21 @@ impl Board {
     /// The time to verify is over, and it fires.
     pub(super) fn not_resolved_in_time(&mut self, id: IncidentId, now: Timestamp) {
         let Some(incident) = self.incidents.get(&id) else { return };
+        if self.may_be_gone(incident, now) {
+            return self.edit(id, |incident| incident.until = Some(now + LOOK_AGAIN.signed()));
+        }
         let (attempt, waited) = (incident.attempt, Duration::between(incident.since, now));
         let expected = self.unmet.get(&id).map_or_else(String::new, |why| format!("; {why}"));
         let text = format!("attempt {attempt} ran, and {waited} later it still fires{expected}");
         self.not_helped(id, Reason::new("not_resolved", text), now);
+    }
+
+    /// Alertmanager no longer lists it, and has not said that it is resolved: the attempt is not judged before that is known, or for so long.
+    fn may_be_gone(&self, incident: &Incident, now: Timestamp) -> bool {
+        let firing = self.firing(incident);
+        let within = self.rule_of(incident).map_or(Rule::RESOLVED_WITHIN, |rule| rule.verify.within);
+        let waits = now < incident.since + within.signed() + GONE_AT_MOST.signed();
+        waits && firing.confirmed == 0 && firing.suppressed == 0 && firing.unconfirmed > 0
     }
 
     /// Starts the time of verification.

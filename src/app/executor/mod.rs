@@ -491,22 +491,21 @@ impl Executor {
                 tracing::warn!(run = %run.id, incident = %run.incident, runbook = %run.runbook, ?state, %why, "run ended");
             }
         }
-        let ended = Ended { run: run.clone(), effects: effects_of(steps) };
+        let acted_at = acting(steps).last().map(|step| step.finished_at.unwrap_or(step.started_at));
+        let ended = Ended { run: run.clone(), effects: effects_of(steps), acted_at };
         // A dispatcher that is gone means that the process stops: the run ends anew at the next start.
         let _ = self.inbox.send(Input::Ended(ended));
     }
 }
 
+/// The steps that changed something.
+fn acting(steps: &[Step]) -> impl DoubleEndedIterator<Item = &Step> {
+    steps.iter().filter(|step| step.had_effect())
+}
+
 /// What a run changed, in words.
 fn effects_of(steps: &[Step]) -> Vec<String> {
-    let had_effect = |step: &&Step| {
-        step.intent.as_ref().is_some_and(Intent::is_effect)
-            && (matches!(step.outcome, Outcome::Applied | Outcome::InDoubt | Outcome::Waiting) || step.value.is_some())
-            && step.outcome != Outcome::Unchanged
-    };
-    steps
-        .iter()
-        .filter(had_effect)
+    acting(steps)
         .filter_map(|step| {
             let doubt = if step.outcome == Outcome::InDoubt { " (outcome not known)" } else { "" };
             Some(format!("{}{doubt}", step.intent.as_ref()?))
