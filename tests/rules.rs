@@ -85,6 +85,7 @@ rules:
     guards:
       cooldown: 5m
       budget: 3 per 1h
+      breaker: 4
       replicas: { min: 1, max: 8 }
       hold_at_most: 2m
     attempts: 3
@@ -104,11 +105,12 @@ rules:
     let grants: Vec<String> = rule.allow.iter().map(|one| format!("{} {}", one.primitive, one.target.source)).collect();
     assert_eq!(grants, ["scale {{ service }}", "reload haproxy"]);
     let figures = format!(
-        "{:?} {:?} {} {} {:?} {} {} {} {:?} {:?} {}",
+        "{:?} {:?} {} {} {:?} {:?} {} {} {} {:?} {:?} {}",
         rule.by,
         rule.runbook,
         rule.cooldown.expect("set"),
         rule.budget.expect("set"),
+        rule.breaker,
         rule.replicas,
         rule.hold_at_most,
         rule.attempts,
@@ -117,7 +119,8 @@ rules:
         rule.severity,
         rule.goes_on,
     );
-    let expect = r##"["service"] Some("scale_out") 5m 3 per 1h Some((1, 8)) 2m 3 45s Some("#ops") Some("page") true"##;
+    let expect =
+        r##"["service"] Some("scale_out") 5m 3 per 1h Some(4) Some((1, 8)) 2m 3 45s Some("#ops") Some("page") true"##;
     assert_eq!(figures, expect);
     assert_eq!(serde_json::to_string(&rule.params).expect("json"), r#"{"factor":1,"step":2}"#);
     let plain = &written[1].rule;

@@ -3,7 +3,7 @@
 use super::board::{Board, Ended, Out, Seen};
 use super::executor::Executor;
 use super::outbox::Outbox;
-use super::{CommandError, Parts, Paused};
+use super::{CommandError, Kept, Parts, Paused};
 use crate::model::incident::{Incident, IncidentId, Reason};
 use crate::model::run::Run;
 use crate::model::step::Step;
@@ -58,6 +58,12 @@ pub enum Input {
         reason: String,
         answer: oneshot::Sender<Result<Incident, CommandError>>,
     },
+    CloseBreaker {
+        rule: String,
+        by: String,
+        reason: String,
+        answer: oneshot::Sender<Result<(), CommandError>>,
+    },
     Pause {
         by: String,
         reason: String,
@@ -89,6 +95,7 @@ pub struct Dispatcher {
     /// Wakes the reconciler before its time.
     pub reconcile: Arc<tokio::sync::Notify>,
     pub paused: watch::Sender<Option<Paused>>,
+    pub effectiveness: watch::Sender<Kept>,
     /// Answers to commands, given when what they decided has been staged.
     pub answers: Vec<Box<dyn FnOnce() + Send>>,
 }
@@ -200,6 +207,10 @@ impl Dispatcher {
                 let said = board.close_by_hand(id, &by, &reason, now);
                 self.answers.push(Box::new(move || drop(answer.send(said))));
             }
+            Input::CloseBreaker { rule, by, reason, answer } => {
+                let said = board.close_breaker(&rule, &by, &reason, now);
+                self.answers.push(Box::new(move || drop(answer.send(said))));
+            }
             Input::Pause { by, reason, answer } => {
                 let paused = board.pause(&by, &reason, now);
                 self.paused.send_replace(Some(paused.clone()));
@@ -227,9 +238,13 @@ impl Dispatcher {
 
     /// Stages what the board wrote, then does what it wants done.
     fn flush(&mut self) {
-        let Out { writes, starts, wakes, stops, verified, verify, messages, reconcile } = self.board.take_out();
+        let Out { writes, starts, wakes, stops, verified, verify, effectiveness, messages, reconcile } =
+            self.board.take_out();
         if !writes.is_empty() {
             self.parts.journal.stage(writes);
+        }
+        if effectiveness {
+            self.effectiveness.send_replace(Arc::new(self.board.effectiveness().clone()));
         }
         for answer in self.answers.drain(..) {
             answer();

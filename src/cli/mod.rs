@@ -10,6 +10,7 @@ pub mod explain;
 pub mod incidents;
 pub mod pause;
 pub mod render;
+pub mod rules;
 pub mod run;
 pub mod runs;
 pub mod serve;
@@ -52,6 +53,8 @@ pub enum Command {
     Run(run::RunArgs),
     /// List runs; show one as a timeline
     Runs(runs::RunsArgs),
+    /// List the rules with what their runs came to; close a breaker
+    Rules(rules::RulesArgs),
     /// Pull the kill switch: no run starts, no effect happens
     Pause(pause::PauseArgs),
     /// Release the kill switch
@@ -88,6 +91,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Incidents(args) => one_thread(incidents::run(args, json)),
         Command::Run(args) => one_thread(run::run(args, json)),
         Command::Runs(args) => one_thread(runs::run(args, json)),
+        Command::Rules(args) => one_thread(rules::run(args, json)),
         Command::Pause(args) => one_thread(pause::pause(args, json)),
         Command::Resume(args) => one_thread(pause::resume(args, json)),
     };

@@ -142,6 +142,8 @@ pub struct IncidentsConfig {
     pub flap_window: Duration,
     /// Flaps after which an incident escalates instead of trying again.
     pub flaps: u32,
+    /// So many attempts of a rule in a row that did not help open its breaker; 0: none do. A rule's own `guards.breaker` beats it.
+    pub breaker: u32,
     /// Without `alertmanager.url`: an open incident unseen for this long escalates as stale.
     pub stale_after: Duration,
     pub reconcile_every: Duration,
@@ -321,6 +323,7 @@ impl Default for IncidentsConfig {
         IncidentsConfig {
             flap_window: Duration::from_secs(900),
             flaps: 3,
+            breaker: 5,
             stale_after: Duration::from_secs(12 * 3600),
             reconcile_every: Duration::from_secs(60),
         }

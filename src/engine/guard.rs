@@ -67,6 +67,8 @@ pub struct Situation<'a> {
     /// Who pulled the kill switch, and why.
     pub paused: Option<&'a str>,
     pub firing: Firing,
+    /// Why the rule's breaker is open, if it is.
+    pub breaker: Option<&'a str>,
     /// Attempts made within this incident: later ones are exempt from the cooldown.
     pub attempt: u32,
     /// When a run of this rule and key last had an effect, and which.
@@ -81,9 +83,10 @@ type Guard = fn(&Rule, &Situation) -> Verdict;
 
 /// The guards before a run, in order; the first that does not allow decides.
 pub fn before_run(rule: &Rule, situation: &Situation) -> (&'static str, Verdict) {
-    let guards: [(&'static str, Guard); 5] = [
+    let guards: [(&'static str, Guard); 6] = [
         ("paused", paused),
         ("still_firing", still_firing),
+        ("breaker", breaker),
         ("cooldown", cooldown),
         ("budget", budget),
         ("lock", lock),
@@ -122,6 +125,13 @@ fn still_firing(_: &Rule, situation: &Situation) -> Verdict {
     }
     let text = "it is silenced or inhibited in Alertmanager";
     Verdict::Hold { until: None, page: Page::Never, reason: Reason::new("suppressed", text) }
+}
+
+fn breaker(_: &Rule, situation: &Situation) -> Verdict {
+    match situation.breaker {
+        None => Verdict::Allow,
+        Some(why) => Verdict::Deny(Reason::new("breaker", why)),
+    }
 }
 
 fn cooldown(rule: &Rule, situation: &Situation) -> Verdict {

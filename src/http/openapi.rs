@@ -15,9 +15,9 @@ mod tests {
     use crate::http::problem::Problem;
     use crate::http::router::{Access, routes};
     use crate::http::view::{
-        Check, Command, EventsView, IncidentDetail, IncidentPage, IncidentView, JoinView, LevelView, PauseView,
-        Readiness, RuleView, RunAccepted, RunDetail, RunPage, RunRequest, RunView, RunbookView, ServiceView, StepView,
-        TransitionView,
+        BreakerView, Check, Command, EffectivenessView, EventsView, IncidentDetail, IncidentPage, IncidentView,
+        JoinView, LevelView, PauseView, Readiness, RuleView, RunAccepted, RunDetail, RunPage, RunRequest, RunView,
+        RunbookView, ServiceView, StepView, TransitionView,
     };
     use crate::model::alert::{Alert, Fingerprint, GroupRef, Level, Status};
     use crate::model::cluster::{self, Node, Service, UpdateState};
@@ -128,6 +128,9 @@ mod tests {
         check("Step", &step);
         check("Rule", &RuleView::from(&rule()));
         check("Runbook", &runbook());
+        check("Effectiveness", &EffectivenessView::default());
+        check("Breaker", &BreakerView { opened_at: Timestamp::UNIX_EPOCH, after: 5 });
+        check("BreakerClosed", &json!({ "rule": "x", "breaker": null }));
         check("Service", &ServiceView::from(service()));
         check("Node", &node());
         check("Join", &JoinView { managers: vec![], token: String::new() });
@@ -260,6 +263,7 @@ mod tests {
             allow: vec![],
             cooldown: None,
             budget: None,
+            breaker: None,
             hold_at_most: Rule::HOLD_AT_MOST,
             replicas: None,
             attempts: 1,
@@ -278,6 +282,7 @@ mod tests {
             doc: String::new(),
             defaults: BTreeMap::new(),
             handlers: vec![],
+            effectiveness: EffectivenessView::default(),
         }
     }
 

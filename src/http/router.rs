@@ -61,6 +61,7 @@ pub fn routes() -> Vec<Route> {
         post("/api/v1/runs", Token, self::post(manual::start)),
         get("/api/v1/runs/{id}", Token, self::get(runs::show)),
         get("/api/v1/rules", Token, self::get(catalog::rules)),
+        post("/api/v1/rules/{name}/close_breaker", Token, self::post(catalog::close_breaker)),
         get("/api/v1/runbooks", Token, self::get(catalog::runbooks)),
         get("/api/v1/services", Token, self::get(cluster::services)),
         get("/api/v1/nodes", Token, self::get(cluster::nodes)),

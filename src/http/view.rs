@@ -4,6 +4,7 @@
 
 use crate::model::alert::{Fingerprint, Level, Status};
 use crate::model::cluster;
+use crate::model::effectiveness::{Effectiveness, Tally};
 use crate::model::incident::{Incident, IncidentId, Reason, State, Transition};
 use crate::model::label::Labels;
 use crate::model::rule::Rule;
@@ -303,6 +304,46 @@ pub struct RuleView {
     pub severity: Option<String>,
     #[serde(rename = "continue")]
     pub goes_on: bool,
+    /// What its attempts came to.
+    pub effectiveness: EffectivenessView,
+    /// `None`: closed.
+    pub breaker: Option<BreakerView>,
+}
+
+/// What attempts came to.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct EffectivenessView {
+    pub helped: u64,
+    pub did_not_help: u64,
+    pub flapped: u64,
+    /// From the start of an attempt that helped to the resolve, on average, in seconds.
+    pub time_to_resolve_seconds: Option<f64>,
+}
+
+impl From<Tally> for EffectivenessView {
+    fn from(tally: Tally) -> Self {
+        let Tally { helped, did_not_help, flapped, .. } = tally;
+        let time_to_resolve_seconds = tally.time_to_resolve().map(|time| time.std().as_secs_f64());
+        EffectivenessView { helped, did_not_help, flapped, time_to_resolve_seconds }
+    }
+}
+
+/// An open breaker.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BreakerView {
+    pub opened_at: Timestamp,
+    /// So many attempts in a row had not helped.
+    pub after: u32,
+}
+
+impl RuleView {
+    /// With what its attempts came to.
+    pub fn with(mut self, kept: Option<&Effectiveness>) -> Self {
+        let breaker = kept.and_then(|kept| kept.breaker.clone());
+        self.breaker = breaker.map(|breaker| BreakerView { opened_at: breaker.opened_at, after: breaker.after });
+        self.effectiveness = kept.map(Effectiveness::total).unwrap_or_default().into();
+        self
+    }
 }
 
 impl From<&Rule> for RuleView {
@@ -325,6 +366,8 @@ impl From<&Rule> for RuleView {
             channel: rule.channel.clone(),
             severity: rule.severity.clone(),
             goes_on: rule.goes_on,
+            effectiveness: EffectivenessView::default(),
+            breaker: None,
         }
     }
 }
@@ -337,6 +380,8 @@ pub struct RunbookView {
     pub doc: String,
     pub defaults: BTreeMap<String, Value>,
     pub handlers: Vec<Handler>,
+    /// What its runs came to, over all rules.
+    pub effectiveness: EffectivenessView,
 }
 
 impl From<&Program> for RunbookView {
@@ -347,6 +392,7 @@ impl From<&Program> for RunbookView {
             doc: program.doc.clone(),
             defaults: program.defaults.clone(),
             handlers: program.handlers.clone(),
+            effectiveness: EffectivenessView::default(),
         }
     }
 }

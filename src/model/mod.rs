@@ -4,6 +4,7 @@ pub mod alert;
 pub mod cluster;
 pub mod diagnostic;
 pub mod duration;
+pub mod effectiveness;
 pub mod event;
 pub mod hook;
 pub mod image;

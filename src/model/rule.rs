@@ -32,6 +32,8 @@ pub struct Rule {
     pub allow: Vec<Grant>,
     pub cooldown: Option<Duration>,
     pub budget: Option<Budget>,
+    /// So many attempts in a row that did not help open its breaker; 0: none do. `None`: as the configuration says.
+    pub breaker: Option<u32>,
     pub hold_at_most: Duration,
     /// Smallest and largest number of replicas this rule may set.
     pub replicas: Option<(u64, u64)>,
@@ -66,6 +68,7 @@ impl Rule {
             allow: Vec::new(),
             cooldown: None,
             budget: None,
+            breaker: None,
             hold_at_most: Self::HOLD_AT_MOST,
             replicas: None,
             attempts: 1,

@@ -52,6 +52,8 @@ pub struct Stage {
     pub files: tempfile::TempDir,
     pub config: Arc<Config>,
     pub with_api: bool,
+    /// The trace shows what attempts came to.
+    pub effectiveness: bool,
     /// The folder of the repository with the rules, when they are shipped; the runbooks are shipped too then.
     pub shipped: Option<&'static str>,
 }
@@ -87,6 +89,7 @@ impl Stage {
             files,
             config: Arc::new(config),
             with_api: scenario.alertmanager_api,
+            effectiveness: scenario.effectiveness,
             shipped: match scenario.rules.as_str() {
                 "shipped" => Some("rules"),
                 "optional" => Some("deploy/rules"),

@@ -31,6 +31,9 @@ pub struct Scenario {
     /// What Prometheus answers to an expression, as a number alone; without one it answers nothing.
     #[serde(default)]
     pub prometheus: BTreeMap<String, f64>,
+    /// What the attempts of the rules came to belongs to the trace.
+    #[serde(default)]
+    pub effectiveness: bool,
     /// States that incidents may end in when the process is killed on the way, besides those of the undisturbed course.
     #[serde(default)]
     pub killed_may_end: Vec<String>,
@@ -91,6 +94,8 @@ pub enum Action {
     },
     /// The machine of a node ends, and its group starts another in its place.
     LoseMachine(String),
+    /// A person closes the breaker of a rule.
+    CloseBreaker(String),
     Pause(String),
     Resume(String),
     Ack(u64),
@@ -212,6 +217,9 @@ impl Play<'_> {
             Action::Event { on, labels } => self.event(*on, labels).await,
             Action::HandNode { node, state } => self.stage.cluster.set_node_state(node, state).expect("the node"),
             Action::LoseMachine(node) => self.stage.cluster.lose_machine(node).expect("the machine"),
+            Action::CloseBreaker(rule) => {
+                self.insist(async |life| Some(life.app.close_breaker(rule, "ann", "mended").await.is_ok())).await;
+            }
             Action::Pause(why) => {
                 self.insist(async |life| life.app.pause("ann", why).await.ok()).await;
             }

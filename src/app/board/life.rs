@@ -8,6 +8,7 @@ use crate::engine::lifecycle::{self, Act, Event};
 use crate::engine::route;
 use crate::model::alert::{Fingerprint, Level};
 use crate::model::duration::Duration;
+use crate::model::effectiveness::Judgement;
 use crate::model::incident::{Incident, IncidentId, Reason, State};
 use crate::model::label::Labels;
 use crate::model::rule::Rule;
@@ -120,6 +121,7 @@ impl Board {
         if let Some(run) = self.live.get(&id) {
             self.out.stops.push(*run);
         }
+        self.judge_flap(id, now);
         let limit = self.config.incidents.flaps;
         let mut flaps = 0;
         self.edit(id, |incident| {
@@ -179,10 +181,12 @@ impl Board {
         let attempts_in_window = self.attempts_in_window(&rule, now);
         let Some(incident) = self.incidents.get(&id) else { return };
         let paused = self.paused.as_ref().map(|paused| format!("by {}: {}", paused.by, paused.reason));
+        let breaker = self.open_breaker(&rule.name);
         let key = Self::key_of(incident);
         let situation = Situation {
             now,
             paused: paused.as_deref(),
+            breaker: breaker.as_deref(),
             firing: self.firing(incident),
             attempt: incident.attempt,
             last_effect: self.effects.get(&key).map(|(at, what)| (*at, what.as_str())),
@@ -284,6 +288,9 @@ impl Board {
         if from == State::Verifying && to != from {
             self.stop_verifying(id);
         }
+        if from == State::Verifying && matches!(event, Event::Resolved | Event::Recovered) {
+            self.judge(id, Judgement::Helped, now);
+        }
         self.act(id, act, from, &reason, now);
     }
 
@@ -360,6 +367,9 @@ impl Board {
 
     /// An attempt did not help: the next one, or a person.
     pub(super) fn not_helped(&mut self, id: IncidentId, reason: Reason, now: Timestamp) {
+        // One that had counted as helped, and decayed too slowly, did not after all.
+        self.judge(id, Judgement::DidNotHelp, now);
+        self.judge_flap(id, now);
         let Some(incident) = self.incidents.get(&id) else { return };
         let rule = self.rule_of(incident);
         let attempts = rule.as_ref().map_or(0, |rule| rule.attempts);

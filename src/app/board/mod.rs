@@ -2,6 +2,7 @@
 //! journalled and started. It calls nothing and waits for nothing: the dispatcher does, after it has staged what the board wrote.
 
 mod commands;
+mod effectiveness;
 mod events;
 mod intake;
 mod life;
@@ -19,6 +20,7 @@ use crate::config::Config;
 use crate::engine::guard::Firing;
 use crate::model::alert::{Fingerprint, Level};
 use crate::model::duration::Duration;
+use crate::model::effectiveness::Effectiveness;
 use crate::model::incident::{Incident, IncidentId, Reason, State, Transition};
 use crate::model::message::Message;
 use crate::model::rule::Rule;
@@ -67,6 +69,8 @@ pub struct Board {
     budgets: HashMap<String, VecDeque<Timestamp>>,
     /// The last effect of each (rule, key).
     effects: HashMap<Key, (Timestamp, String)>,
+    /// What the attempts of each rule came to.
+    effectiveness: BTreeMap<String, Arc<Effectiveness>>,
     /// The last attempt of each incident.
     attempts: HashMap<IncidentId, verify::Attempt>,
     /// Why what is expected of an incident that is verified is not met, as far as it was asked.
@@ -113,6 +117,8 @@ pub struct Out {
     pub verified: Vec<IncidentId>,
     /// What is to be asked of incidents that are being verified.
     pub verify: Vec<Verification>,
+    /// What the attempts of some rule came to has changed.
+    pub effectiveness: bool,
     /// There is something to send.
     pub messages: bool,
     /// A group was cut off: ask Alertmanager now.
@@ -149,6 +155,7 @@ impl Board {
             live: HashMap::new(),
             budgets: HashMap::new(),
             effects: HashMap::new(),
+            effectiveness: BTreeMap::new(),
             attempts: HashMap::new(),
             unmet: HashMap::new(),
             cut_off: HashMap::new(),

@@ -4,6 +4,7 @@ use super::{Board, Start};
 use crate::app::report;
 use crate::engine::lifecycle::Event;
 use crate::model::alert::Level;
+use crate::model::effectiveness::Judgement;
 use crate::model::incident::{Incident, IncidentId, Reason, State};
 use crate::model::label::Labels;
 use crate::model::rule::Rule;
@@ -229,6 +230,10 @@ impl Board {
         let reason = reason.unwrap_or_else(|| Reason::new("done", "the run is done"));
         match state {
             RunState::Done => {
+                if !firing {
+                    self.judge(id, Judgement::Helped, now);
+                }
+                let Some(incident) = self.incidents.get(&id) else { return };
                 let text = match (firing, &incident.event) {
                     (_, Some(_)) => "the run is done",
                     (true, None) => "the run is done; does the alert go away?",
@@ -243,12 +248,19 @@ impl Board {
                 self.edit(id, |incident| incident.until = Some(now));
             }
             RunState::Interrupted | RunState::Escalated => self.step(id, Event::HandedOver, reason, now),
-            // Neither would be otherwise at the next attempt.
-            _ if ["denied", "resources"].contains(&&*reason.code) => self.step(id, Event::HandedOver, reason, now),
+            // A guard's no says nothing of the runbook, and would be no other at the next attempt.
+            _ if reason.code == "denied" => self.step(id, Event::HandedOver, reason, now),
+            _ if reason.code == "resources" => {
+                self.judge(id, Judgement::DidNotHelp, now);
+                self.step(id, Event::HandedOver, reason, now);
+            }
             // What an event asked for is not done: it does not go by itself.
             _ if firing || incident.event.is_some() => self.not_helped(id, reason, now),
             // The alert went by itself; a run that failed half-way may have left something behind.
-            _ if !effects.is_empty() => self.step(id, Event::HandedOver, reason, now),
+            _ if !effects.is_empty() => {
+                self.judge(id, Judgement::DidNotHelp, now);
+                self.step(id, Event::HandedOver, reason, now);
+            }
             _ => {
                 let text = format!("nothing fires any more; the run had failed: {}", reason.text);
                 self.step(id, Event::RunDone { firing: false }, Reason::new("resolved", text), now);

@@ -60,6 +60,11 @@ impl Seen {
 
 /// The last attempt of an incident on the board, when it has ended.
 pub(super) struct Attempt {
+    pub run: RunId,
+    pub runbook: String,
+    pub started_at: Timestamp,
+    /// What it came to has been counted.
+    pub judged: bool,
     /// When it last had an effect; `None` when it had none.
     acted_at: Option<Timestamp>,
 }
@@ -68,7 +73,9 @@ impl Board {
     /// An attempt has ended.
     pub(super) fn attempted(&mut self, run: &Run, acted_at: Option<Timestamp>) {
         if run.handler != Handler::OnResolved {
-            self.attempts.insert(run.incident, Attempt { acted_at });
+            let (runbook, judged) = (run.runbook.clone(), self.is_judged(&run.rule, run.id));
+            let attempt = Attempt { run: run.id, runbook, started_at: run.started_at, judged, acted_at };
+            self.attempts.insert(run.incident, attempt);
         }
     }
 
@@ -79,12 +86,11 @@ impl Board {
         let mut ended: Vec<&Run> = runs.iter().filter(|run| run.state.ended()).collect();
         ended.sort_by_key(|run| run.id);
         for run in ended {
-            let Some(incident) = self.incidents.get(&run.incident).filter(|incident| incident.had_effect) else {
-                continue;
-            };
+            let Some(incident) = self.incidents.get(&run.incident) else { continue };
             // What is not known to the second was after its start.
             let at = acted.get(&(run.rule.as_str(), incident.key.as_str())).copied().unwrap_or(run.started_at);
-            self.attempted(run, Some(at));
+            let acted_at = incident.had_effect.then_some(at);
+            self.attempted(run, acted_at);
         }
     }
 

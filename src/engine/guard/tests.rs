@@ -26,6 +26,7 @@ fn rule() -> Rule {
         allow: vec![grant("scale", "{{ service }}"), grant("restart", "web-*")],
         cooldown: Some(Duration::from_secs(300)),
         budget: Some(Budget { count: 3, per: Duration::from_secs(3600) }),
+        breaker: None,
         hold_at_most: Rule::HOLD_AT_MOST,
         replicas: None,
         attempts: 1,
@@ -42,6 +43,7 @@ fn calm() -> Situation<'static> {
         now: at(1000),
         paused: None,
         firing: Firing { confirmed: 1, ..Firing::default() },
+        breaker: None,
         attempt: 0,
         last_effect: None,
         attempts_in_window: 0,
@@ -68,6 +70,8 @@ fn the_first_guard_that_does_not_allow_decides_and_names_the_figure() {
     check(Situation { firing: gone, ..calm() }, "still_firing", "resolved", "");
     check(Situation { firing: Firing { unconfirmed: 1, ..gone }, ..calm() }, "still_firing", "hold", "may be gone");
     check(Situation { firing: Firing { suppressed: 2, ..gone }, ..calm() }, "still_firing", "hold", "silenced");
+    check(Situation { breaker: Some("3 in a row"), ..calm() }, "breaker", "deny", "3 in a row");
+    check(Situation { breaker: Some("x"), firing: gone, ..calm() }, "still_firing", "resolved", "");
     let last = Some((at(880), "web: 2 → 3 replicas"));
     check(Situation { last_effect: last, ..calm() }, "cooldown", "hold", "web: 2 → 3 replicas 2m ago, 3m of 5m to go");
     check(Situation { last_effect: last, attempt: 1, ..calm() }, "all", "allow", "");
