@@ -3,6 +3,7 @@
 use super::board::{Board, Ended, Out, Seen};
 use super::executor::Executor;
 use super::outbox::Outbox;
+use super::undo::Wish;
 use super::{CommandError, Kept, Parts, Paused};
 use crate::model::incident::{Incident, IncidentId, Reason};
 use crate::model::run::Run;
@@ -56,6 +57,10 @@ pub enum Input {
         id: IncidentId,
         by: String,
         reason: String,
+        answer: oneshot::Sender<Result<Incident, CommandError>>,
+    },
+    Undo {
+        wish: Box<Wish>,
         answer: oneshot::Sender<Result<Incident, CommandError>>,
     },
     CloseBreaker {
@@ -205,6 +210,10 @@ impl Dispatcher {
             }
             Input::Close { id, by, reason, answer } => {
                 let said = board.close_by_hand(id, &by, &reason, now);
+                self.answers.push(Box::new(move || drop(answer.send(said))));
+            }
+            Input::Undo { wish, answer } => {
+                let said = board.undo(*wish, now);
                 self.answers.push(Box::new(move || drop(answer.send(said))));
             }
             Input::CloseBreaker { rule, by, reason, answer } => {

@@ -76,6 +76,7 @@ pub struct Metrics {
     attempts: Family<Judged, Counter>,
     time_to_resolve: Histogram,
     breakers: Gauge,
+    undos: Counter,
     step_duration: Family<Primitive, Histogram, LongHistogram>,
     outbox_depth: Gauge,
     outbox_oldest: Seconds,
@@ -119,6 +120,7 @@ impl Metrics {
             attempts: Family::default(),
             time_to_resolve: Histogram::new(LONG),
             breakers: Gauge::default(),
+            undos: Counter::default(),
             step_duration: Family::new_with_constructor(LongHistogram),
             outbox_depth: Gauge::default(),
             outbox_oldest: Seconds::default(),
@@ -193,6 +195,11 @@ impl Metrics {
             "runbookd_time_to_resolve_seconds",
             "From the start of an attempt that helped to the resolve, or to what was expected of it",
             self.time_to_resolve.clone(),
+        );
+        self.add(
+            "runbookd_undos",
+            "Undos that were started; each is a run, and counted as such too",
+            self.undos.clone(),
         );
         self.add(
             "runbookd_verification_looks",
@@ -349,6 +356,11 @@ impl Metrics {
     /// An attempt helped, `secs` seconds after its start.
     pub fn resolved_after(&self, secs: f64) {
         self.time_to_resolve.observe(secs);
+    }
+
+    /// A person has what a run did put back.
+    pub fn undo_started(&self) {
+        self.undos.inc();
     }
 
     pub fn set_breakers_open(&self, open: usize) {

@@ -10,6 +10,7 @@ mod reconciler;
 pub mod reloader;
 pub mod report;
 mod scheduler;
+pub mod undo;
 pub mod watch;
 mod watcher;
 pub mod wiring;
@@ -18,6 +19,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::model::effectiveness::Effectiveness;
 use crate::model::incident::{Incident, IncidentId};
+use crate::model::run::RunId;
 use crate::ports::{Alerts, Cluster, Humans, Journal, JournalError, NodeGroups, Posts, Queries, Reload};
 use crate::runbook::budget;
 use crate::runbook::catalog::Catalog;
@@ -79,8 +81,13 @@ pub type Kept = Arc<BTreeMap<String, Arc<Effectiveness>>>;
 pub enum CommandError {
     #[error("there is no open incident {0}")]
     NotFound(IncidentId),
+    #[error("there is no run {0}")]
+    NoRun(RunId),
     #[error("{0}")]
     Conflict(String),
+    /// What it needs to know could not be asked.
+    #[error("{0}")]
+    Unavailable(String),
     #[error("runbookd is shutting down")]
     Stopping,
 }

@@ -15,6 +15,7 @@ pub mod run;
 pub mod runs;
 pub mod serve;
 pub mod table;
+pub mod undo;
 
 use crate::config::Config;
 use crate::config::read::{ConfigError, Loaded};
@@ -53,6 +54,8 @@ pub enum Command {
     Run(run::RunArgs),
     /// List runs; show one as a timeline
     Runs(runs::RunsArgs),
+    /// Show what would put back what a run did; do it
+    Undo(undo::UndoArgs),
     /// List the rules with what their runs came to; close a breaker
     Rules(rules::RulesArgs),
     /// Pull the kill switch: no run starts, no effect happens
@@ -91,6 +94,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Incidents(args) => one_thread(incidents::run(args, json)),
         Command::Run(args) => one_thread(run::run(args, json)),
         Command::Runs(args) => one_thread(runs::run(args, json)),
+        Command::Undo(args) => one_thread(undo::run(args, json)),
         Command::Rules(args) => one_thread(rules::run(args, json)),
         Command::Pause(args) => one_thread(pause::pause(args, json)),
         Command::Resume(args) => one_thread(pause::resume(args, json)),

@@ -17,7 +17,7 @@ mod tests {
     use crate::http::view::{
         BreakerView, Check, Command, EffectivenessView, EventsView, IncidentDetail, IncidentPage, IncidentView,
         JoinView, LevelView, PauseView, Readiness, RuleView, RunAccepted, RunDetail, RunPage, RunRequest, RunView,
-        RunbookView, ServiceView, StepView, TransitionView,
+        RunbookView, ServiceView, StepView, TransitionView, UndoRequest, UndoStarted, UndoStepView, UndoView,
     };
     use crate::model::alert::{Alert, Fingerprint, GroupRef, Level, Status};
     use crate::model::cluster::{self, Node, Service, UpdateState};
@@ -127,6 +127,12 @@ mod tests {
         check("StepError", step.error.as_ref().expect("an error"));
         check("Step", &step);
         check("Rule", &RuleView::from(&rule()));
+        let step = UndoStepView { seq: 0, did: "x".into(), undo: "does".into(), what: "x".into() };
+        check("UndoStep", &step);
+        let plan = UndoView { run: RunId(1), plan: "x".into(), refused: None, steps: vec![step], source: "x".into() };
+        check("Undo", &plan);
+        check("UndoRequest", &UndoRequest { by: "me".into(), reason: String::new(), plan: "x".into() });
+        check("UndoStarted", &UndoStarted { incident: IncidentId(1), run: Some(RunId(1)) });
         check("Runbook", &runbook());
         check("Effectiveness", &EffectivenessView::default());
         check("Breaker", &BreakerView { opened_at: Timestamp::UNIX_EPOCH, after: 5 });
@@ -221,6 +227,7 @@ mod tests {
             runbook: String::new(),
             program: ProgramHash("".into()),
             handler: Handler::OnFiring,
+            undoes: None,
             attempt: 1,
             state: RunState::Running,
             reason: None,

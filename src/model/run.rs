@@ -66,6 +66,9 @@ pub struct Run {
     /// Content hash of the pinned program.
     pub program: ProgramHash,
     pub handler: Handler,
+    /// It puts back what this run did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub undoes: Option<RunId>,
     pub attempt: u32,
     pub state: RunState,
     /// Why it ended as it did; `None` while it goes on and when it is simply done.

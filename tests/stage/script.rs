@@ -94,6 +94,8 @@ pub enum Action {
     },
     /// The machine of a node ends, and its group starts another in its place.
     LoseMachine(String),
+    /// A person has a run undone, as the plan says at that moment.
+    Undo(u64),
     /// A person closes the breaker of a rule.
     CloseBreaker(String),
     Pause(String),
@@ -217,6 +219,17 @@ impl Play<'_> {
             Action::Event { on, labels } => self.event(*on, labels).await,
             Action::HandNode { node, state } => self.stage.cluster.set_node_state(node, state).expect("the node"),
             Action::LoseMachine(node) => self.stage.cluster.lose_machine(node).expect("the machine"),
+            Action::Undo(id) => {
+                let id = runbookd::model::run::RunId(*id);
+                self.insist(async |life| {
+                    let planned = match life.app.plan_undo(id).await {
+                        Ok(planned) => planned,
+                        Err(_) => return Some(false),
+                    };
+                    Some(life.app.undo(id, &planned.program.hash.0, "ann", "it made things worse").await.is_ok())
+                })
+                .await;
+            }
             Action::CloseBreaker(rule) => {
                 self.insist(async |life| Some(life.app.close_breaker(rule, "ann", "mended").await.is_ok())).await;
             }

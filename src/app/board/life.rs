@@ -297,6 +297,7 @@ impl Board {
     fn act(&mut self, id: IncidentId, act: Act, from: State, reason: &Reason, now: Timestamp) {
         match act {
             Act::Nothing | Act::Wait => {}
+            Act::Start if self.begin_undo(id, now) => {}
             Act::Start => self.start_run(id, now),
             Act::Consider => self.consider(id, now),
             Act::Verify => {

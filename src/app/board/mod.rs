@@ -9,6 +9,7 @@ mod life;
 mod locks;
 mod recover;
 mod runs;
+mod undo;
 mod verify;
 
 pub use runs::{Ended, lock_name};
@@ -80,6 +81,8 @@ pub struct Board {
     /// What of the cluster was told last, and when each schedule ticked last.
     seen: BTreeMap<String, serde_json::Value>,
     paused: Option<Paused>,
+    /// The undo that is about to start.
+    undoing: Option<crate::app::undo::Wish>,
     news: HashMap<String, Timestamp>,
     handled: u64,
     last_incident: u64,
@@ -161,6 +164,7 @@ impl Board {
             cut_off: HashMap::new(),
             seen: BTreeMap::new(),
             paused: None,
+            undoing: None,
             news: HashMap::new(),
             handled: 0,
             last_incident: 0,

@@ -112,14 +112,16 @@ impl Board {
         runs.sort_by_key(|run| (run.handler, run.id));
         for run in runs {
             let rule = self.catalog.rule(&run.rule).cloned();
-            if run.handler != Handler::OnResolved {
+            if run.handler != Handler::OnResolved && run.undoes.is_none() {
                 self.note_attempt(&run.rule, run.started_at);
             }
             if run.state.ended() {
                 continue;
             }
             let Some(incident) = self.incidents.get(&run.incident) else { continue };
-            let locked = rule.map(|rule| Self::held_targets(&rule, incident)).unwrap_or_default();
+            // An undo has no rule: what it works on was noted when it began.
+            let rule = rule.filter(|_| run.undoes.is_none());
+            let locked = rule.map_or_else(|| incident.locks.clone(), |rule| Self::held_targets(&rule, incident));
             let locked = self.lock_free(run.incident, locked);
             self.live.insert(run.incident, run.id);
             self.out.starts.push(Start { run, resumed: true, locked });

@@ -1,6 +1,6 @@
 //! Runs on the board: starting them, what they ask, and what their end brings.
 
-use super::{Board, Start};
+use super::{Board, Start, undo};
 use crate::app::report;
 use crate::engine::lifecycle::Event;
 use crate::model::alert::Level;
@@ -125,6 +125,7 @@ impl Board {
             runbook: name,
             program: program.hash.clone(),
             handler,
+            undoes: None,
             attempt,
             state: RunState::Running,
             reason: None,
@@ -241,6 +242,8 @@ impl Board {
                 };
                 self.step(id, Event::RunDone { firing }, Reason::new("done", text), now);
             }
+            // Whoever wanted it looks at what is there now, and asks again.
+            RunState::Interrupted if undo::is_undo(incident) => self.step(id, Event::HandedOver, reason, now),
             // Nothing was changed: as if it had never begun.
             RunState::Interrupted if effects.is_empty() && reason.code != "resumed_too_often" => {
                 self.edit(id, |incident| incident.attempt = incident.attempt.saturating_sub(1));
