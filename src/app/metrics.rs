@@ -77,6 +77,7 @@ pub struct Metrics {
     time_to_resolve: Histogram,
     breakers: Gauge,
     undos: Counter,
+    watchdog_silent: Gauge,
     step_duration: Family<Primitive, Histogram, LongHistogram>,
     outbox_depth: Gauge,
     outbox_oldest: Seconds,
@@ -121,6 +122,7 @@ impl Metrics {
             time_to_resolve: Histogram::new(LONG),
             breakers: Gauge::default(),
             undos: Counter::default(),
+            watchdog_silent: Gauge::default(),
             step_duration: Family::new_with_constructor(LongHistogram),
             outbox_depth: Gauge::default(),
             outbox_oldest: Seconds::default(),
@@ -242,6 +244,11 @@ impl Metrics {
             "runbookd_breakers_open",
             "Rules whose breaker is open: they start no run until a person closes it",
             self.breakers.clone(),
+        );
+        self.add(
+            "runbookd_watchdog_silent",
+            "1 while the alert that is always expected (watchdog.match) is not heard",
+            self.watchdog_silent.clone(),
         );
         self.add("runbookd_ready", "1 while every check of /readyz is good", self.ready.clone());
         let build: Family<Build, Gauge> = Family::default();
@@ -418,6 +425,10 @@ impl Metrics {
     /// A commit took `secs` seconds.
     pub fn commit(&self, secs: f64) {
         self.commit_duration.observe(secs);
+    }
+
+    pub fn set_watchdog_silent(&self, silent: bool) {
+        self.watchdog_silent.set(i64::from(silent));
     }
 
     pub fn set_paused(&self, paused: bool) {

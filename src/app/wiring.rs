@@ -90,6 +90,7 @@ pub fn prepare(
     for warning in &catalog.warnings {
         tracing::warn!(%warning, "found in rules or runbooks");
     }
+    config.watchdog.parsed().map_err(WiringError::Setting)?;
     let setting = |error: PortError| WiringError::Setting(error.message);
     let (real, reload): (Option<Real>, Arc<dyn Reload>) = match config.cluster {
         ClusterKind::Docker => {

@@ -7,6 +7,7 @@ pub mod show;
 
 use crate::model::duration::Duration;
 use crate::model::join::JoinRole;
+use crate::model::matcher::Matcher;
 pub use reload::ReloadTarget;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -35,6 +36,7 @@ pub struct Config {
     pub prometheus: PrometheusConfig,
     pub slack: SlackConfig,
     pub heartbeat: HeartbeatConfig,
+    pub watchdog: WatchdogConfig,
     pub intake: IntakeConfig,
     pub hooks: HooksConfig,
     pub doors: DoorsConfig,
@@ -108,6 +110,17 @@ pub struct SlackConfig {
 pub struct HeartbeatConfig {
     /// Fetched (GET) while everything is well, so that somebody else notices when it stops.
     pub url_file: Option<PathBuf>,
+    pub every: Duration,
+}
+
+/// An alert that always fires, so that its silence tells that no alert arrives.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct WatchdogConfig {
+    /// Matchers in Alertmanager's syntax, as a rule's. Without any, none is expected.
+    #[serde(rename = "match")]
+    pub matchers: Vec<String>,
+    /// A post of it must come this often: longer than the `repeat_interval` of its route.
     pub every: Duration,
 }
 
@@ -267,6 +280,7 @@ impl Default for Config {
             prometheus: PrometheusConfig::default(),
             slack: SlackConfig::default(),
             heartbeat: HeartbeatConfig::default(),
+            watchdog: WatchdogConfig::default(),
             intake: IntakeConfig::default(),
             hooks: HooksConfig::default(),
             doors: DoorsConfig::default(),
@@ -309,6 +323,20 @@ impl Default for SlackConfig {
 impl Default for HeartbeatConfig {
     fn default() -> Self {
         HeartbeatConfig { url_file: None, every: Duration::from_secs(60) }
+    }
+}
+
+impl Default for WatchdogConfig {
+    fn default() -> Self {
+        WatchdogConfig { matchers: Vec::new(), every: Duration::from_secs(300) }
+    }
+}
+
+impl WatchdogConfig {
+    /// The matchers, or what is wrong with the first that cannot be read.
+    pub fn parsed(&self) -> Result<Vec<Matcher>, String> {
+        let read = |text: &String| Matcher::parse(text).map_err(|error| format!("watchdog.match: {text:?}: {error}"));
+        self.matchers.iter().map(read).collect()
     }
 }
 

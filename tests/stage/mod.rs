@@ -76,6 +76,10 @@ impl Stage {
         let mut config = Config::default();
         config.incidents.stale_after = scenario.stale_after;
         config.bounds.replicas_max = 20;
+        if let Some(every) = scenario.watchdog {
+            config.watchdog.matchers = vec!["alertname = \"Watchdog\"".to_string()];
+            config.watchdog.every = every;
+        }
         let reloads = Arc::default();
         let stage = Stage {
             clock,

@@ -34,6 +34,9 @@ pub struct Scenario {
     /// What the attempts of the rules came to belongs to the trace.
     #[serde(default)]
     pub effectiveness: bool,
+    /// Every so often an alert `Watchdog` is expected.
+    #[serde(default)]
+    pub watchdog: Option<Duration>,
     /// States that incidents may end in when the process is killed on the way, besides those of the undisturbed course.
     #[serde(default)]
     pub killed_may_end: Vec<String>,

@@ -125,6 +125,9 @@ impl Board {
     }
 
     fn observe(&mut self, alert: &Alert, group: &GroupRef, now: Timestamp) {
+        if self.heard(alert, now) {
+            return;
+        }
         let fingerprint = alert.fingerprint;
         let acted_at = self.levels.get(&fingerprint).and_then(|known| self.acted_at(&known.incidents));
         let (change, doubt) = match self.levels.get_mut(&fingerprint) {
@@ -286,7 +289,8 @@ impl Board {
     /// A firing alert that an untruncated firing payload of its group leaves out may be gone: no new attempt starts for it.
     fn unconfirm_absent(&mut self, group: &Group, told: &GroupRef) {
         let Some(known) = self.groups.get(&told.key) else { return };
-        if known.len() <= group.alerts.len() || !group.alerts.iter().any(|alert| alert.ends_at.is_none()) {
+        let told_of = group.alerts.iter().filter(|alert| !self.is_watchdog(alert)).count();
+        if known.len() <= told_of || !group.alerts.iter().any(|alert| alert.ends_at.is_none()) {
             return;
         }
         let present: HashSet<Fingerprint> = group.alerts.iter().map(|alert| alert.fingerprint).collect();
@@ -357,7 +361,7 @@ impl Board {
     }
 
     /// An incident that no alert belongs to: a person closes it.
-    fn without_alert(&mut self, key: &str, labels: &Labels, reason: Reason, now: Timestamp) {
+    pub(super) fn without_alert(&mut self, key: &str, labels: &Labels, reason: Reason, now: Timestamp) {
         // A fingerprint that no alert has: nothing joins it, nothing resolves it.
         let id = self.join_or_open(None, key, Err(reason), Fingerprint(0), now);
         self.edit(id, |incident: &mut Incident| incident.alerts.clear());

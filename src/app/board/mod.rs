@@ -11,6 +11,7 @@ mod recover;
 mod runs;
 mod undo;
 mod verify;
+mod watchdog;
 
 pub use runs::{Ended, lock_name};
 pub use verify::{Asked, Seen, Verification};
@@ -80,6 +81,8 @@ pub struct Board {
     cut_off: HashMap<Arc<str>, intake::CutOff>,
     /// What of the cluster was told last, and when each schedule ticked last.
     seen: BTreeMap<String, serde_json::Value>,
+    /// The alert that is always expected.
+    watchdog: Option<watchdog::Watchdog>,
     paused: Option<Paused>,
     /// The undo that is about to start.
     undoing: Option<crate::app::undo::Wish>,
@@ -140,6 +143,7 @@ pub struct Start {
 impl Board {
     pub fn new(config: Arc<Config>, catalog: Arc<Catalog>, metrics: Arc<Metrics>, reconciles: bool) -> Self {
         Board {
+            watchdog: watchdog::Watchdog::of(&config.watchdog),
             config,
             catalog,
             metrics,
@@ -209,7 +213,7 @@ impl Board {
     pub fn next_timer(&self) -> Option<Timestamp> {
         let incident = self.timers.first().map(|(at, _)| *at);
         let doubt = self.doubts.first().map(|(at, _)| *at);
-        incident.into_iter().chain(doubt).min()
+        incident.into_iter().chain(doubt).chain(self.watchdog_due()).min()
     }
 
     /// Everything whose time has come.
@@ -217,6 +221,9 @@ impl Board {
         while let Some(&(at, fingerprint)) = self.doubts.first().filter(|(at, _)| *at <= now) {
             self.doubts.remove(&(at, fingerprint));
             self.settle_doubt(fingerprint, now);
+        }
+        if self.watchdog_due().is_some_and(|at| at <= now) {
+            self.watchdog_silent(now);
         }
         while let Some(&(at, id)) = self.timers.first().filter(|(at, _)| *at <= now) {
             self.timers.remove(&(at, id));

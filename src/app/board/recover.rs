@@ -64,6 +64,7 @@ impl Board {
         self.take_runs(found.runs);
         self.forget_closed(now);
         self.mend(now);
+        self.watch(now);
         // The rules may have changed while nobody was there.
         self.route_unmatched(now);
     }
