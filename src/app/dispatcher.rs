@@ -1,9 +1,10 @@
 //! The loop: one task that owns the board, feeds it what happens, stages what it writes, and starts what it wants started.
 
-use super::board::{Board, Ended, Out, Permit, Reply, Trust};
+use super::board::{Board, Ended, Out, Permit, Reply, Seen, Trust};
 use super::executor::Executor;
 use super::outbox::Outbox;
-use super::{CommandError, Parts, Paused};
+use super::undo::Wish;
+use super::{CommandError, Kept, Parts, Paused};
 use crate::model::incident::{Incident, IncidentId, Reason};
 use crate::model::mode::Plan;
 use crate::model::run::Run;
@@ -80,6 +81,12 @@ pub enum Input {
         run: Box<Run>,
         answer: oneshot::Sender<bool>,
     },
+    /// A look at what is expected of a run that helped.
+    Looked {
+        incident: IncidentId,
+        since: Timestamp,
+        seen: Seen,
+    },
     Ack {
         id: IncidentId,
         by: String,
@@ -90,6 +97,16 @@ pub enum Input {
         by: String,
         reason: String,
         answer: oneshot::Sender<Result<Incident, CommandError>>,
+    },
+    Undo {
+        wish: Box<Wish>,
+        answer: oneshot::Sender<Result<Incident, CommandError>>,
+    },
+    CloseBreaker {
+        rule: String,
+        by: String,
+        reason: String,
+        answer: oneshot::Sender<Result<(), CommandError>>,
     },
     Pause {
         by: String,
@@ -122,6 +139,7 @@ pub struct Dispatcher {
     /// Wakes the reconciler before its time.
     pub reconcile: Arc<tokio::sync::Notify>,
     pub paused: watch::Sender<Option<Paused>>,
+    pub effectiveness: watch::Sender<Kept>,
     /// Answers to commands, given when what they decided has been staged.
     pub answers: Vec<Box<dyn FnOnce() + Send>>,
 }
@@ -244,12 +262,21 @@ impl Dispatcher {
             }
             Input::Trust { answer } => drop(answer.send(board.trust().clone())),
             Input::Fires { run, answer } => drop(answer.send(board.run_fires(&run))),
+            Input::Looked { incident, since, seen } => board.looked(incident, since, seen, now),
             Input::Ack { id, by, answer } => {
                 let said = board.ack(id, &by, now);
                 self.answers.push(Box::new(move || drop(answer.send(said))));
             }
             Input::Close { id, by, reason, answer } => {
                 let said = board.close_by_hand(id, &by, &reason, now);
+                self.answers.push(Box::new(move || drop(answer.send(said))));
+            }
+            Input::Undo { wish, answer } => {
+                let said = board.undo(*wish, now);
+                self.answers.push(Box::new(move || drop(answer.send(said))));
+            }
+            Input::CloseBreaker { rule, by, reason, answer } => {
+                let said = board.close_breaker(&rule, &by, &reason, now);
                 self.answers.push(Box::new(move || drop(answer.send(said))));
             }
             Input::Pause { by, reason, answer } => {
@@ -279,9 +306,13 @@ impl Dispatcher {
 
     /// Stages what the board wrote, then does what it wants done.
     fn flush(&mut self) {
-        let Out { writes, starts, wakes, stops, messages, reconcile } = self.board.take_out();
+        let Out { writes, starts, wakes, stops, verified, verify, effectiveness, messages, reconcile } =
+            self.board.take_out();
         if !writes.is_empty() {
             self.parts.journal.stage(writes);
+        }
+        if effectiveness {
+            self.effectiveness.send_replace(Arc::new(self.board.effectiveness().clone()));
         }
         for answer in self.answers.drain(..) {
             answer();
@@ -294,6 +325,12 @@ impl Dispatcher {
         }
         for run in wakes {
             self.executor.wake(run);
+        }
+        for incident in verified {
+            self.executor.stop_verifying(incident);
+        }
+        for verification in verify {
+            self.executor.verify(verification);
         }
         if messages {
             self.outbox.nudge();

@@ -221,7 +221,11 @@ fn message(facts: &Facts, kind: Kind, title: String, body: Vec<Section>) -> Mess
 fn subject(facts: &Facts) -> String {
     let labels = &facts.incident.labels;
     let what = match labels.value("alertname") {
-        "" => facts.incident.rule.as_deref().unwrap_or("An alert"),
+        "" => match (&facts.incident.rule, &facts.incident.event) {
+            (Some(rule), _) => rule,
+            (None, Some(event)) => event.name(),
+            (None, None) => "An alert",
+        },
         name => name,
     };
     let place = ["service", "node", "instance", "job"].iter().map(|name| labels.value(name)).find(|at| !at.is_empty());

@@ -21,7 +21,7 @@ use crate::config::secret::{Secret, Secrets};
 use crate::config::{ClusterKind, Config};
 use crate::model::diagnostic::Diagnostic;
 use crate::ports::{Alerts, Cluster, Humans, Journal, NodeGroups, PortError, Posts, Queries, Reload};
-use crate::runbook::catalog::Catalog;
+use crate::runbook::catalog::{Catalog, Offers};
 use crate::runbook::evaluate::Evaluator;
 use arc_swap::ArcSwap;
 use sha2::{Digest, Sha256};
@@ -84,12 +84,13 @@ pub fn prepare(
     clock: Clock,
     metrics: Arc<Metrics>,
 ) -> Result<Prepared, WiringError> {
-    let targets: Vec<String> = config.reload.keys().cloned().collect();
-    let catalog = Catalog::load(&config.rules, &config.runbooks, &targets, None).map_err(WiringError::Catalog)?;
+    let offers = Offers::of(&config);
+    let catalog = Catalog::load(&config.rules, &config.runbooks, &offers, None).map_err(WiringError::Catalog)?;
     metrics.reload_accepted(catalog.rules.len(), catalog.programs.len());
     for warning in &catalog.warnings {
         tracing::warn!(%warning, "found in rules or runbooks");
     }
+    config.watchdog.parsed().map_err(WiringError::Setting)?;
     let setting = |error: PortError| WiringError::Setting(error.message);
     let real = match config.cluster {
         ClusterKind::Docker => {
@@ -201,7 +202,7 @@ impl Prepared {
         let reloader = reloader::spawn(
             config.rules.clone(),
             config.runbooks.clone(),
-            config.reload.keys().cloned().collect(),
+            Offers::of(&config),
             self.catalog,
             move |outcome| reloaded(outcome, &teller, &metrics),
         );

@@ -11,10 +11,12 @@ pub mod explain;
 pub mod incidents;
 pub mod pause;
 pub mod render;
+pub mod rules;
 pub mod run;
 pub mod runs;
 pub mod serve;
 pub mod table;
+pub mod undo;
 
 use crate::config::Config;
 use crate::config::read::{ConfigError, Loaded};
@@ -67,6 +69,10 @@ pub enum Command {
     Run(run::RunArgs),
     /// List runs; show one as a timeline
     Runs(runs::RunsArgs),
+    /// Show what would put back what a run did; do it
+    Undo(undo::UndoArgs),
+    /// List the rules with what their runs came to; close a breaker
+    Rules(rules::RulesArgs),
     /// Pull the kill switch: no run starts, no effect happens
     Pause(pause::PauseArgs),
     /// Release the kill switch
@@ -110,6 +116,8 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Demote(args) => one_thread(approvals::set_trust(args, "demote", json)),
         Command::Run(args) => one_thread(run::run(args, json)),
         Command::Runs(args) => one_thread(runs::run(args, json)),
+        Command::Undo(args) => one_thread(undo::run(args, json)),
+        Command::Rules(args) => one_thread(rules::run(args, json)),
         Command::Pause(args) => one_thread(pause::pause(args, json)),
         Command::Resume(args) => one_thread(pause::resume(args, json)),
     };

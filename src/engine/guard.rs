@@ -75,6 +75,8 @@ pub struct Situation<'a> {
     pub mode: Mode,
     /// A person has approved the run.
     pub approved: bool,
+    /// Why the rule's breaker is open, if it is.
+    pub breaker: Option<&'a str>,
     /// Attempts made within this incident: later ones are exempt from the cooldown.
     pub attempt: u32,
     /// When a run of this rule and key last had an effect, and which.
@@ -89,10 +91,11 @@ type Guard = fn(&Rule, &Situation) -> Verdict;
 
 /// The guards before a run, in order; the first that does not allow decides.
 pub fn before_run(rule: &Rule, situation: &Situation) -> (&'static str, Verdict) {
-    let guards: [(&'static str, Guard); 7] = [
+    let guards: [(&'static str, Guard); 8] = [
         ("paused", paused),
         ("still_firing", still_firing),
         ("mode", shadow),
+        ("breaker", breaker),
         ("cooldown", cooldown),
         ("budget", budget),
         ("lock", lock),
@@ -142,6 +145,13 @@ fn shadow(_: &Rule, situation: &Situation) -> Verdict {
 /// Asked last: people are not asked about what could not run.
 fn approval(_: &Rule, situation: &Situation) -> Verdict {
     if situation.mode == Mode::Approve && !situation.approved { Verdict::Rehearse } else { Verdict::Allow }
+}
+
+fn breaker(_: &Rule, situation: &Situation) -> Verdict {
+    match situation.breaker {
+        None => Verdict::Allow,
+        Some(why) => Verdict::Deny(Reason::new("breaker", why)),
+    }
 }
 
 fn cooldown(rule: &Rule, situation: &Situation) -> Verdict {

@@ -6,6 +6,7 @@ pub mod intent;
 pub mod level;
 pub mod lifecycle;
 pub mod settle;
+pub mod undo;
 
 pub mod machines;
 pub mod plan;

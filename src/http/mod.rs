@@ -23,4 +23,5 @@ pub mod router;
 pub mod runs;
 pub mod server;
 pub mod shared;
+pub mod undo;
 pub mod view;

@@ -3,7 +3,7 @@
 use crate::http::problem::Problem;
 use crate::http::shared::Shared;
 use crate::http::{
-    approvals, auth, catalog, cluster, doors, health, hooks, incidents, intake, join, manual, openapi, pause, runs,
+    approvals, auth, catalog, cluster, doors, health, hooks, incidents, intake, join, manual, openapi, pause, runs, undo,
 };
 use axum::Router;
 use axum::extract::{Request, State};
@@ -64,10 +64,13 @@ pub fn routes() -> Vec<Route> {
         get("/api/v1/runs", Token, self::get(runs::list)),
         post("/api/v1/runs", Token, self::post(manual::start)),
         get("/api/v1/runs/{id}", Token, self::get(runs::show)),
+        get("/api/v1/runs/{id}/undo", Token, self::get(undo::plan)),
+        post("/api/v1/runs/{id}/undo", Token, self::post(undo::start)),
         get("/api/v1/rules", Token, self::get(catalog::rules)),
         get("/api/v1/trust", Token, self::get(catalog::trust)),
         post("/api/v1/rules/{name}/promote", Token, self::post(approvals::promote)),
         post("/api/v1/rules/{name}/demote", Token, self::post(approvals::demote)),
+        post("/api/v1/rules/{name}/close_breaker", Token, self::post(catalog::close_breaker)),
         get("/api/v1/runbooks", Token, self::get(catalog::runbooks)),
         get("/api/v1/services", Token, self::get(cluster::services)),
         get("/api/v1/nodes", Token, self::get(cluster::nodes)),

@@ -19,16 +19,19 @@ pub enum Handler {
     OnFiring,
     OnEvent,
     OnResolved,
+    /// Says whether a run helped. It only reads, and no run calls it.
+    Verify,
 }
 
 impl Handler {
-    pub const ALL: [Handler; 3] = [Handler::OnFiring, Handler::OnEvent, Handler::OnResolved];
+    pub const ALL: [Handler; 4] = [Handler::OnFiring, Handler::OnEvent, Handler::OnResolved, Handler::Verify];
 
     pub fn name(self) -> &'static str {
         match self {
             Handler::OnFiring => "on_firing",
             Handler::OnEvent => "on_event",
             Handler::OnResolved => "on_resolved",
+            Handler::Verify => "verify",
         }
     }
 }
@@ -73,6 +76,9 @@ pub struct Run {
     /// Who approved that.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub approved_by: Vec<String>,
+    /// It puts back what this run did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub undoes: Option<RunId>,
     pub attempt: u32,
     pub state: RunState,
     /// Why it ended as it did; `None` while it goes on and when it is simply done.

@@ -61,6 +61,15 @@ pub struct Step {
     pub finished_at: Option<Timestamp>,
 }
 
+impl Step {
+    /// Something outside was changed by it, or may have been.
+    pub fn had_effect(&self) -> bool {
+        let sent = matches!(self.outcome, Outcome::Applied | Outcome::InDoubt | Outcome::Waiting);
+        let intended = self.intent.as_ref().is_some_and(Intent::is_effect);
+        intended && (sent || self.value.is_some()) && self.outcome != Outcome::Unchanged
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {

@@ -4,6 +4,7 @@
 mod events;
 mod guards;
 mod mode;
+mod verify;
 
 use super::document::{Node, Place, Value};
 use super::primitives;
@@ -31,6 +32,8 @@ pub const CODES: &[(&str, &str)] = &[
     ("rule_duplicate", "a list names something twice"),
     ("rule_template", "a template is malformed"),
     ("rule_template_label", "a template uses a label that is not in `by`"),
+    ("rule_promql", "an expression of PromQL is malformed, or a template stands where it must not"),
+    ("rule_no_prometheus", "the rule asks Prometheus, and the configuration does not say where that is"),
     ("rule_unknown_primitive", "a grant names no primitive"),
     ("rule_needless_grant", "a grant names a primitive that needs none"),
     ("rule_without_runbook", "a key makes no sense without `runbook`"),
@@ -57,6 +60,10 @@ pub struct Places {
     pub params: BTreeMap<String, (Place, Place)>,
     /// The target of each grant, in order.
     pub allow: Vec<Place>,
+    /// The expression of `verify.promql`.
+    pub promql: Place,
+    /// `verify.within`, where the runbook is to say what is expected.
+    pub runbook_verifies: Option<Place>,
 }
 
 const RULE_KEYS: &[&str] = &[
@@ -181,7 +188,7 @@ impl Reader<'_> {
                 )
                 .help = Some("wait for what must become true within the runbook, as with wait_healthy".to_string());
             }
-            Some(verify) => self.verify(verify, &mut rule),
+            Some(verify) => self.verify(verify, &mut rule, &mut places),
             None => {}
         }
         if let Some(escalate) = fields.get("escalate") {
@@ -330,27 +337,23 @@ impl Reader<'_> {
                 return None;
             }
         };
-        let foreign = template.labels().find(|label| !by.is_empty() && !by.iter().any(|known| known == label));
-        if let Some(label) = foreign {
-            let message = format!("the template uses the label {label:?}, which is not in `by`");
-            let help = "the alerts of one incident share only their `by` labels: add it there, or use one of them";
-            self.error("rule_template_label", target.place, message).help = Some(help.to_string());
+        if let Some(label) = self.foreign(template.labels(), by) {
+            self.not_in_by(target.place, &label);
             return None;
         }
         places.allow.push(target.place);
         Some(Grant { primitive: key.name.clone(), target: template })
     }
 
-    fn verify(&mut self, node: &Node, rule: &mut Rule) {
-        let Some(fields) = self.fields(node, "`verify`", &["resolved_within", "promql", "within"]) else { return };
-        for key in ["promql", "within"] {
-            if let Some(place) = fields.place(key) {
-                self.refuse(place, &format!("`verify.{key}`"), "use `resolved_within`: the alert itself must resolve");
-            }
-        }
-        let within =
-            fields.get("resolved_within").and_then(|node| self.duration(node, "`resolved_within`", 1, 7 * DAY));
-        rule.resolved_within = within.unwrap_or(rule.resolved_within);
+    /// The first label that is not in `by`, where there is one.
+    fn foreign<'l>(&self, mut labels: impl Iterator<Item = &'l str>, by: &[String]) -> Option<String> {
+        labels.find(|label| !by.is_empty() && !by.iter().any(|known| known == label)).map(str::to_string)
+    }
+
+    fn not_in_by(&mut self, place: Place, label: &str) {
+        let message = format!("the template uses the label {label:?}, which is not in `by`");
+        let help = "the alerts of one incident share only their `by` labels: add it there, or use one of them";
+        self.error("rule_template_label", place, message).help = Some(help.to_string());
     }
 
     fn escalate(&mut self, node: &Node, rule: &mut Rule) {

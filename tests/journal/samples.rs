@@ -93,6 +93,7 @@ pub fn run(id: u64, incident: u64, state: RunState) -> Run {
         runbook: "scale_out".into(),
         program: hash("one"),
         handler: Handler::OnFiring,
+        undoes: None,
         attempt: 1,
         state,
         reason: None,

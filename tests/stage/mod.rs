@@ -27,7 +27,7 @@ use runbookd::ports::{
     Alerts, Cluster, DeliverError, Humans, Journal, KnownAlert, NewIntake, NodeGroups, PortError, PostAnswer, Posts,
     Queries, Reload, Reloaded, Sample,
 };
-use runbookd::runbook::catalog::Catalog;
+use runbookd::runbook::catalog::{Catalog, Offers};
 use runbookd::runbook::evaluate::Evaluator;
 use std::collections::BTreeMap;
 use std::future::{Future, pending};
@@ -64,13 +64,18 @@ pub struct Stage {
     pub silences: Arc<Mutex<Vec<SilenceIntent>>>,
     pub posts: Arc<SimPosts>,
     /// What Prometheus answers to each expression; to any other it answers nothing.
-    pub prometheus: std::collections::BTreeMap<String, f64>,
+    pub prometheus: Prometheus,
     pub files: tempfile::TempDir,
     pub config: Arc<Config>,
     pub with_api: bool,
+    /// The trace shows what attempts came to.
+    pub effectiveness: bool,
     /// The folder of the repository with the rules, when they are shipped; the runbooks are shipped too then.
     pub shipped: Option<&'static str>,
 }
+
+/// What Prometheus answers to each expression; `Err`: it cannot be asked.
+pub type Prometheus = Arc<Mutex<Result<std::collections::BTreeMap<String, f64>, PortError>>>;
 
 /// One life of the process.
 pub struct Life {
@@ -90,6 +95,10 @@ impl Stage {
         config.max_mode = scenario.max_mode;
         config.groups = scenario.groups.clone();
         let cluster = Arc::new(SimCluster::new(world, clock));
+        if let Some(every) = scenario.watchdog {
+            config.watchdog.matchers = vec!["alertname = \"Watchdog\"".to_string()];
+            config.watchdog.every = every;
+        }
         let stage = Stage {
             clock,
             reload: Arc::new(SimReload::new(&reload_targets(), cluster.clone())),
@@ -99,10 +108,11 @@ impl Stage {
             reloads: Arc::default(),
             silences: Arc::default(),
             posts: Arc::new(SimPosts::new(["ticketing"])),
-            prometheus: scenario.prometheus.clone(),
+            prometheus: Arc::new(Mutex::new(Ok(scenario.prometheus.clone()))),
             files,
             config: Arc::new(config),
             with_api: scenario.alertmanager_api,
+            effectiveness: scenario.effectiveness,
             shipped: match scenario.rules.as_str() {
                 "shipped" => Some("rules"),
                 "optional" => Some("deploy/rules"),
@@ -130,9 +140,9 @@ impl Stage {
     pub fn catalog(&self) -> Catalog {
         let own = Path::new(env!("CARGO_MANIFEST_DIR"));
         let root = if self.shipped.is_some() { own } else { self.files.path() };
-        let targets = self.reload.targets();
+        let offers = Offers { reload_targets: self.reload.targets(), prometheus: true };
         let rules = root.join(self.shipped.unwrap_or("rules"));
-        Catalog::load(&rules, &root.join("runbooks"), &targets, None).unwrap_or_else(|findings| {
+        Catalog::load(&rules, &root.join("runbooks"), &offers, None).unwrap_or_else(|findings| {
             let all: Vec<String> = findings.iter().map(ToString::to_string).collect();
             panic!("the scenario's files are not valid:\n{}", all.join("\n"))
         })
@@ -223,7 +233,7 @@ struct Outside {
     reload: Arc<SimReload>,
     silences: Arc<Mutex<Vec<SilenceIntent>>>,
     posts: Arc<SimPosts>,
-    prometheus: std::collections::BTreeMap<String, f64>,
+    prometheus: Prometheus,
 }
 
 impl Outside {
@@ -297,7 +307,8 @@ impl NodeGroups for Outside {
 #[async_trait]
 impl Queries for Outside {
     async fn query(&self, expr: &str) -> Result<Vec<Sample>, PortError> {
-        let value = self.living(async { self.prometheus.get(expr).copied() }).await;
+        let value =
+            self.living(async { self.prometheus.lock().expect("unpoisoned").clone() }).await?.get(expr).copied();
         Ok(value.into_iter().map(|value| Sample { labels: Labels::default(), value }).collect())
     }
 }

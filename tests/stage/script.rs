@@ -39,6 +39,12 @@ pub struct Scenario {
     /// Groups of people.
     #[serde(default)]
     pub groups: BTreeMap<String, Vec<String>>,
+    /// What the attempts of the rules came to belongs to the trace.
+    #[serde(default)]
+    pub effectiveness: bool,
+    /// Every so often an alert `Watchdog` is expected.
+    #[serde(default)]
+    pub watchdog: Option<Duration>,
     /// States that incidents may end in when the process is killed on the way, besides those of the undisturbed course.
     #[serde(default)]
     pub killed_may_end: Vec<String>,
@@ -54,6 +60,11 @@ fn half_a_day() -> Duration {
 pub enum Action {
     Fire(BTreeMap<String, String>),
     Resolve(BTreeMap<String, String>),
+    /// A firing post of an alert that began this long ago.
+    FireLate {
+        labels: BTreeMap<String, String>,
+        began: Duration,
+    },
     /// A firing post of a group that Alertmanager cut this many alerts off.
     FireTruncated {
         labels: BTreeMap<String, String>,
@@ -66,6 +77,9 @@ pub enum Action {
     Silence(BTreeMap<String, String>),
     Unsilence(BTreeMap<String, String>),
     AlertmanagerDown(bool),
+    /// From now on Prometheus answers these, and to any other expression nothing.
+    Prometheus(BTreeMap<String, f64>),
+    PrometheusDown,
     Wait(Duration),
     Fault(FaultName),
     Reachable(bool),
@@ -91,6 +105,10 @@ pub enum Action {
     },
     /// The machine of a node ends, and its group starts another in its place.
     LoseMachine(String),
+    /// A person has a run undone, as the plan says at that moment.
+    Undo(u64),
+    /// A person closes the breaker of a rule.
+    CloseBreaker(String),
     Pause(String),
     Resume(String),
     Ack(u64),
@@ -195,6 +213,10 @@ impl Play<'_> {
         match action {
             Action::Fire(labels) => self.post(labels, true, 0).await,
             Action::Resolve(labels) => self.post(labels, false, 0).await,
+            Action::FireLate { labels, began } => {
+                self.started.insert(labels_of(labels), now - began.signed());
+                self.post(labels, true, 0).await;
+            }
             Action::FireTruncated { labels, truncated } => self.post(labels, true, *truncated).await,
             Action::FireUntold(labels) => {
                 let labels = labels_of(labels);
@@ -208,6 +230,13 @@ impl Play<'_> {
                 let error = PortError::transient(ErrorReason::Unreachable, "connection refused");
                 *self.stage.alertmanager.lock().expect("unpoisoned") = if *down { Err(error) } else { Ok(Vec::new()) };
             }
+            Action::Prometheus(answers) => {
+                *self.stage.prometheus.lock().expect("unpoisoned") = Ok(answers.clone());
+            }
+            Action::PrometheusDown => {
+                let error = PortError::transient(ErrorReason::Unreachable, "connection refused");
+                *self.stage.prometheus.lock().expect("unpoisoned") = Err(error);
+            }
             Action::Wait(time) => self.wait(time.std()).await,
             Action::Fault(name) => self.stage.cluster.inject(self.fault(*name).await),
             Action::Reachable(reachable) => self.stage.cluster.set_reachable(*reachable),
@@ -220,6 +249,20 @@ impl Play<'_> {
             Action::Event { on, labels } => self.event(*on, labels).await,
             Action::HandNode { node, state } => self.stage.cluster.set_node_state(node, state).expect("the node"),
             Action::LoseMachine(node) => self.stage.cluster.lose_machine(node).expect("the machine"),
+            Action::Undo(id) => {
+                let id = runbookd::model::run::RunId(*id);
+                self.insist(async |life| {
+                    let planned = match life.app.plan_undo(id).await {
+                        Ok(planned) => planned,
+                        Err(_) => return Some(false),
+                    };
+                    Some(life.app.undo(id, &planned.program.hash.0, "ann", "it made things worse").await.is_ok())
+                })
+                .await;
+            }
+            Action::CloseBreaker(rule) => {
+                self.insist(async |life| Some(life.app.close_breaker(rule, "ann", "mended").await.is_ok())).await;
+            }
             Action::Pause(why) => {
                 self.insist(async |life| life.app.pause("ann", why).await.ok()).await;
             }

@@ -31,6 +31,16 @@ pub async fn trace(stage: &Stage, life: &Life) -> String {
             run(&mut text, life, id, &at).await;
         }
     }
+    if stage.effectiveness {
+        for (rule, kept) in life.app.effectiveness().iter() {
+            let tally = kept.total();
+            let time = tally.time_to_resolve().map_or("-".to_string(), |time| time.to_string());
+            let open = if kept.breaker.is_some() { ", breaker open" } else { "" };
+            let figures =
+                format!("{} helped, {} did not help, {} flapped", tally.helped, tally.did_not_help, tally.flapped);
+            let _ = writeln!(text, "rule {rule}: {figures}, time to resolve {time}{open}");
+        }
+    }
     let _ = writeln!(text, "cluster");
     for applied in stage.cluster.applied() {
         let who = if applied.step.is_empty() { "another hand" } else { &applied.step };

@@ -1,5 +1,6 @@
 //! The life of incidents on the board: opening, the guards' verdicts, state changes and what they bring.
 
+use super::verify::RECOVERED_AT_MOST;
 use super::{Board, NO_RULE};
 use crate::app::report;
 use crate::engine::guard::{self, Page, Situation, Verdict};
@@ -7,6 +8,7 @@ use crate::engine::lifecycle::{self, Act, Event};
 use crate::engine::route;
 use crate::model::alert::{Fingerprint, Level};
 use crate::model::duration::Duration;
+use crate::model::effectiveness::Judgement;
 use crate::model::incident::{Incident, IncidentId, Reason, State};
 use crate::model::label::Labels;
 use crate::model::rule::Rule;
@@ -14,8 +16,6 @@ use crate::ports::Write;
 use jiff::Timestamp;
 use std::sync::Arc;
 
-/// Still firing this long after its expectation was met: a person looks at it.
-const RECOVERED_AT_MOST: Duration = Duration::from_secs(3600);
 /// How many rules an escalation names as having come close.
 const NEAREST_RULES: usize = 3;
 
@@ -116,9 +116,13 @@ impl Board {
 
     /// It fires again within the flap window.
     fn refire(&mut self, id: IncidentId, told: Result<(), Reason>, now: Timestamp) {
+        if told.is_ok() && self.decays(id, now) {
+            return self.fires_still(id, now);
+        }
         if let Some(run) = self.live.get(&id) {
             self.out.stops.push(*run);
         }
+        self.judge_flap(id, now);
         let limit = self.config.incidents.flaps;
         let mut flaps = 0;
         self.edit(id, |incident| {
@@ -140,6 +144,13 @@ impl Board {
         };
         let code = if too_often { "flapping" } else { "refired" };
         self.step(id, Event::Refired { too_often }, Reason::new(code, text), now);
+    }
+
+    /// What it fires for is older than what was done about it: no flap, and no new attempt before that has had its time to show.
+    fn fires_still(&mut self, id: IncidentId, now: Timestamp) {
+        self.edit(id, |incident| incident.closed_at = None);
+        let text = "it fires since before its last run had its effect, which is given its time to show";
+        self.step(id, Event::Decaying, Reason::new("decaying", text), now);
     }
 
     /// Asks the guards before a run.
@@ -172,10 +183,12 @@ impl Board {
         let attempts_in_window = self.attempts_in_window(&rule, now);
         let Some(incident) = self.incidents.get(&id) else { return };
         let paused = self.paused.as_ref().map(|paused| format!("by {}: {}", paused.by, paused.reason));
+        let breaker = self.open_breaker(&rule.name);
         let key = Self::key_of(incident);
         let situation = Situation {
             now,
             paused: paused.as_deref(),
+            breaker: breaker.as_deref(),
             firing: self.firing(incident),
             mode: self.mode_of(&rule),
             approved,
@@ -277,12 +290,19 @@ impl Board {
                 }
             });
         }
+        if from == State::Verifying && to != from {
+            self.stop_verifying(id);
+        }
+        if from == State::Verifying && matches!(event, Event::Resolved | Event::Recovered) {
+            self.judge(id, Judgement::Helped, now);
+        }
         self.act(id, act, from, &reason, now);
     }
 
     fn act(&mut self, id: IncidentId, act: Act, from: State, reason: &Reason, now: Timestamp) {
         match act {
             Act::Nothing | Act::Wait => {}
+            Act::Start if self.begin_undo(id, now) => {}
             Act::Start => self.start_run(id, now),
             Act::Consider => self.consider(id, now),
             Act::Verify => {
@@ -290,7 +310,7 @@ impl Board {
                     let reason = Reason::new("rule_deleted", "its rule is no longer there");
                     return self.step(id, Event::HandedOver, reason, now);
                 };
-                self.edit(id, |incident| incident.until = Some(now + rule.resolved_within.signed()));
+                self.verify(id, &rule, now);
             }
             Act::Escalate => {
                 self.release(id, now);
@@ -315,11 +335,6 @@ impl Board {
             incident.approval = None;
             told = incident.escalated;
         });
-        // Whoever closes it by hand, or finds it gone before a run, says nothing of the rule.
-        let ran = self.incidents.get(&id).is_some_and(|it| it.had_effect || it.event.is_some());
-        if matches!(from, State::Running | State::Verifying) && ran {
-            self.note_success(id, true, now);
-        }
         tracing::debug!(incident = %id, %from, "resolved");
         if told {
             self.report(id, now, report::state_update);
@@ -362,16 +377,11 @@ impl Board {
         }
     }
 
-    fn not_resolved_in_time(&mut self, id: IncidentId, now: Timestamp) {
-        let Some(incident) = self.incidents.get(&id) else { return };
-        let (attempt, waited) = (incident.attempt, Duration::between(incident.since, now));
-        let text = format!("attempt {attempt} ran, and {waited} later it still fires");
-        self.not_helped(id, Reason::new("not_resolved", text), now);
-    }
-
     /// An attempt did not help: the next one, or a person.
     pub(super) fn not_helped(&mut self, id: IncidentId, reason: Reason, now: Timestamp) {
-        self.note_success(id, false, now);
+        // One that had counted as helped, and decayed too slowly, did not after all.
+        self.judge(id, Judgement::DidNotHelp, now);
+        self.judge_flap(id, now);
         let Some(incident) = self.incidents.get(&id) else { return };
         let rule = self.rule_of(incident);
         let attempts = rule.as_ref().map_or(0, |rule| rule.attempts);
@@ -402,6 +412,7 @@ impl Board {
             self.timers.remove(&(at, id));
         }
         *self.counts.entry(incident.state).or_default() -= 1;
+        self.attempts.remove(&id);
         let key = Self::key_of(&incident);
         if self.by_key.get(&key) == Some(&id) {
             self.by_key.remove(&key);

@@ -1,9 +1,10 @@
 //! Runs on the board: starting them, what they ask, and what their end brings.
 
-use super::{Board, Start};
+use super::{Board, Start, undo};
 use crate::app::report;
 use crate::engine::lifecycle::Event;
 use crate::model::alert::Level;
+use crate::model::effectiveness::Judgement;
 use crate::model::incident::{Incident, IncidentId, Reason, State};
 use crate::model::label::Labels;
 use crate::model::mode::Plan;
@@ -31,6 +32,8 @@ pub struct Ended {
     pub effects: Vec<String>,
     /// What a rehearsal would have done.
     pub plan: Option<Plan>,
+    /// When the last of that was done.
+    pub acted_at: Option<Timestamp>,
 }
 
 impl Board {
@@ -140,6 +143,7 @@ impl Board {
             shadow,
             plan,
             approved_by,
+            undoes: None,
             attempt,
             state: RunState::Running,
             reason: None,
@@ -203,7 +207,7 @@ impl Board {
 
     /// A run has ended.
     pub fn run_ended(&mut self, ended: Ended, now: Timestamp) {
-        let Ended { run, effects, plan } = ended;
+        let Ended { run, effects, plan, acted_at } = ended;
         let id = run.incident;
         if let Some(plan) = plan {
             self.live.remove(&id);
@@ -216,11 +220,14 @@ impl Board {
         self.live.remove(&id);
         let (state, handler) = (run.state, run.handler);
         let reason = run.reason.clone();
+        self.attempted(&run, acted_at);
         self.out.writes.push(Write::Run(Box::new(run)));
         self.note_effects(id, handler, &effects, now);
         match handler {
             Handler::OnFiring | Handler::OnEvent => self.attempt_ended(id, state, reason, &effects, now),
             Handler::OnResolved => self.gave_back(id, state, reason, now),
+            // It is asked while an incident is verified, and no run is of it.
+            Handler::Verify => {}
         }
         self.take_next_event(id, now);
     }
@@ -254,6 +261,10 @@ impl Board {
         let reason = reason.unwrap_or_else(|| Reason::new("done", "the run is done"));
         match state {
             RunState::Done => {
+                if !firing {
+                    self.judge(id, Judgement::Helped, now);
+                }
+                let Some(incident) = self.incidents.get(&id) else { return };
                 let text = match (firing, &incident.event) {
                     (_, Some(_)) => "the run is done",
                     (true, None) => "the run is done; does the alert go away?",
@@ -261,6 +272,8 @@ impl Board {
                 };
                 self.step(id, Event::RunDone { firing }, Reason::new("done", text), now);
             }
+            // Whoever wanted it looks at what is there now, and asks again.
+            RunState::Interrupted if undo::is_undo(incident) => self.step(id, Event::HandedOver, reason, now),
             // Nothing was changed: as if it had never begun.
             RunState::Interrupted if effects.is_empty() && reason.code != "resumed_too_often" => {
                 self.edit(id, |incident| incident.attempt = incident.attempt.saturating_sub(1));
@@ -268,14 +281,19 @@ impl Board {
                 self.edit(id, |incident| incident.until = Some(now));
             }
             RunState::Interrupted | RunState::Escalated => self.step(id, Event::HandedOver, reason, now),
-            // Neither would be otherwise at the next attempt.
-            _ if ["denied", "not_approved", "resources"].contains(&&*reason.code) => {
-                self.step(id, Event::HandedOver, reason, now)
+            // A no says nothing of the runbook, and would be no other at the next attempt.
+            _ if ["denied", "not_approved"].contains(&&*reason.code) => self.step(id, Event::HandedOver, reason, now),
+            _ if reason.code == "resources" => {
+                self.judge(id, Judgement::DidNotHelp, now);
+                self.step(id, Event::HandedOver, reason, now);
             }
             // What an event asked for is not done: it does not go by itself.
             _ if firing || incident.event.is_some() => self.not_helped(id, reason, now),
             // The alert went by itself; a run that failed half-way may have left something behind.
-            _ if !effects.is_empty() => self.step(id, Event::HandedOver, reason, now),
+            _ if !effects.is_empty() => {
+                self.judge(id, Judgement::DidNotHelp, now);
+                self.step(id, Event::HandedOver, reason, now);
+            }
             _ => {
                 let text = format!("nothing fires any more; the run had failed: {}", reason.text);
                 self.step(id, Event::RunDone { firing: false }, Reason::new("resolved", text), now);

@@ -41,7 +41,7 @@ impl Board {
     }
 
     /// A run of the incident's rule has helped, or has not.
-    pub(super) fn note_success(&mut self, id: IncidentId, helped: bool, now: Timestamp) {
+    pub(super) fn earn(&mut self, id: IncidentId, helped: bool, now: Timestamp) {
         let Some(rule) = self.incidents.get(&id).and_then(|incident| self.rule_of(incident)) else { return };
         if rule.mode != Mode::Earned {
             return;

@@ -7,6 +7,7 @@ use crate::app::board::lock_name;
 use crate::engine::guard::{self, Bounds};
 use crate::engine::intent::{self, Targets};
 use crate::engine::settle::{Settled, settle};
+use crate::engine::undo;
 use crate::model::cluster::{Service, ServiceIntent};
 use crate::model::duration::Duration;
 use crate::model::incident::Reason;
@@ -188,7 +189,11 @@ impl Executor {
     }
 
     pub(super) fn rule(&self, work: &Work) -> Option<Arc<Rule>> {
-        self.parts.catalog.load().rule(&work.run.rule).cloned()
+        let rule = self.parts.catalog.load().rule(&work.run.rule).cloned();
+        match work.run.undoes {
+            Some(_) => Some(Arc::new(undo::rule(&work.run, rule.as_deref()))),
+            None => rule,
+        }
     }
 
     fn ask_guards(&self, work: &Work, primitive: &str, decided: &[(ServiceIntent, Service)]) -> Result<(), Stop> {

@@ -9,6 +9,7 @@ mod read;
 mod rehearsal;
 mod single;
 mod sleepers;
+mod verify;
 mod wait;
 
 use crate::app::board::{Ended, Start};
@@ -51,6 +52,7 @@ pub struct Executor {
     programs: programs::Programs,
     sleepers: sleepers::Sleepers,
     observations: read::Observations,
+    verifications: verify::Verifications,
     /// Runs in memory.
     active: Mutex<HashMap<RunId, Arc<Signal>>>,
 }
@@ -150,6 +152,7 @@ impl Executor {
             programs: programs::Programs::default(),
             sleepers: sleepers::Sleepers::default(),
             observations: read::Observations::default(),
+            verifications: verify::Verifications::default(),
             active: Mutex::new(HashMap::new()),
         })
     }
@@ -242,6 +245,7 @@ impl Executor {
     /// Lets calls in flight end and be journalled; begins nothing new.
     pub async fn stop(&self) {
         self.stopping.send_replace(true);
+        self.verifications.stop_all();
         for signal in self.actives().values() {
             signal.wake();
         }
@@ -515,27 +519,26 @@ impl Executor {
                 tracing::warn!(run = %run.id, incident = %run.incident, runbook = %run.runbook, ?state, %why, "run ended");
             }
         }
+        let acted_at = acting(steps).last().map(|step| step.finished_at.unwrap_or(step.started_at));
         let ended = if run.shadow {
             self.parts.journal.stage(steps.iter().map(|step| Write::Step(Box::new(step.clone()))).collect());
-            Ended { run: run.clone(), effects: Vec::new(), plan: Some(plan::of(steps, 0)) }
+            Ended { run: run.clone(), effects: Vec::new(), plan: Some(plan::of(steps, 0)), acted_at: None }
         } else {
-            Ended { run: run.clone(), effects: effects_of(steps), plan: None }
+            Ended { run: run.clone(), effects: effects_of(steps), plan: None, acted_at }
         };
         // A dispatcher that is gone means that the process stops: the run ends anew at the next start.
         let _ = self.inbox.send(Input::Ended(ended));
     }
 }
 
+/// The steps that changed something.
+fn acting(steps: &[Step]) -> impl DoubleEndedIterator<Item = &Step> {
+    steps.iter().filter(|step| step.had_effect())
+}
+
 /// What a run changed, in words.
 fn effects_of(steps: &[Step]) -> Vec<String> {
-    let had_effect = |step: &&Step| {
-        step.intent.as_ref().is_some_and(Intent::is_effect)
-            && (matches!(step.outcome, Outcome::Applied | Outcome::InDoubt | Outcome::Waiting) || step.value.is_some())
-            && step.outcome != Outcome::Unchanged
-    };
-    steps
-        .iter()
-        .filter(had_effect)
+    acting(steps)
         .filter_map(|step| {
             let doubt = if step.outcome == Outcome::InDoubt { " (outcome not known)" } else { "" };
             Some(format!("{}{doubt}", step.intent.as_ref()?))

@@ -18,8 +18,9 @@ use tokio::sync::oneshot;
 impl Executor {
     /// Goes by the mode of the rule now in force, as every guard does.
     pub(super) async fn permitted(self: &Arc<Self>, work: &mut Work, step: &Step, intent: Intent) -> Result<(), Stop> {
-        // What a deleted rule does is the grant's to deny.
-        let Some(rule) = self.rule(work).filter(|_| !work.run.shadow) else { return Ok(()) };
+        // An undo was shown to the person who asked for it. What a deleted rule does is the grant's to deny.
+        let asked = !work.run.shadow && work.run.undoes.is_none();
+        let Some(rule) = self.rule(work).filter(|_| asked) else { return Ok(()) };
         match rule.mode.min(self.parts.config.max_mode) {
             Mode::Auto => return Ok(()),
             // It began when the rule had earned that.
@@ -72,7 +73,7 @@ impl Executor {
     }
 
     /// `ask`: the question goes to people in one transaction with the step.
-    pub(super) async fn ask(self: &Arc<Self>, work: &mut Work, step: Step, within: Duration) -> Flow {
+    pub(super) async fn ask_people(self: &Arc<Self>, work: &mut Work, step: Step, within: Duration) -> Flow {
         let (done, told) = oneshot::channel();
         let input = Input::Ask {
             run: Box::new(work.run.clone()),

@@ -117,7 +117,8 @@ impl Executor {
             }
         };
         self.verdict(machines::within_group(&intent, &group).map_err(|reason| ("bounds", reason)))?;
-        let before = Some(json!({ "desired": group.desired }));
+        let instances: Vec<&str> = group.instances.iter().map(|instance| instance.id.as_str()).collect();
+        let before = Some(json!({ "desired": group.desired, "instances": instances }));
         Ok(Decided { intent: Intent::Group(intent), before, unchanged: false })
     }
 

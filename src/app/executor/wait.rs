@@ -20,7 +20,7 @@ use tokio::sync::oneshot;
 /// A wait that is looked at again within this time keeps its run in memory.
 const RESIDENT: Duration = Duration::from_secs(5);
 /// Reads within one poll of a closure.
-const READS_PER_POLL: usize = 100;
+pub(super) const READS_PER_POLL: usize = 100;
 
 /// What one look at a waiting step said.
 enum Look {
@@ -57,7 +57,7 @@ impl Executor {
         step.outcome = Outcome::Waiting;
         work.steps.push(step.clone());
         if primitive == "ask" && !work.run.shadow {
-            return self.ask(work, step, timeout).await;
+            return self.ask_people(work, step, timeout).await;
         }
         self.stage(&work.run, vec![Write::Step(Box::new(step))]);
         self.wait(work).await

@@ -1,7 +1,7 @@
 use super::*;
 use crate::engine::testing::service;
 use crate::model::matcher::{Matcher, Op};
-use crate::model::rule::{Budget, Grant};
+use crate::model::rule::{Budget, Grant, Verify};
 use crate::model::template::Template;
 
 fn at(second: i64) -> Timestamp {
@@ -29,11 +29,12 @@ fn rule() -> Rule {
         allow: vec![grant("scale", "{{ service }}"), grant("restart", "web-*")],
         cooldown: Some(Duration::from_secs(300)),
         budget: Some(Budget { count: 3, per: Duration::from_secs(3600) }),
+        breaker: None,
         hold_at_most: Rule::HOLD_AT_MOST,
         replicas: None,
         attempts: 1,
         retry_after: Rule::RETRY_AFTER,
-        resolved_within: Rule::RESOLVED_WITHIN,
+        verify: Verify::default(),
         channel: None,
         severity: None,
         goes_on: false,
@@ -47,6 +48,7 @@ fn calm() -> Situation<'static> {
         firing: Firing { confirmed: 1, ..Firing::default() },
         mode: Mode::Auto,
         approved: false,
+        breaker: None,
         attempt: 0,
         last_effect: None,
         attempts_in_window: 0,
@@ -80,6 +82,8 @@ fn the_first_guard_that_does_not_allow_decides_and_names_the_figure() {
     check(Situation { firing: gone, ..calm() }, "still_firing", "resolved", "");
     check(Situation { firing: Firing { unconfirmed: 1, ..gone }, ..calm() }, "still_firing", "hold", "may be gone");
     check(Situation { firing: Firing { suppressed: 2, ..gone }, ..calm() }, "still_firing", "hold", "silenced");
+    check(Situation { breaker: Some("3 in a row"), ..calm() }, "breaker", "deny", "3 in a row");
+    check(Situation { breaker: Some("x"), firing: gone, ..calm() }, "still_firing", "resolved", "");
     let last = Some((at(880), "web: 2 → 3 replicas"));
     check(Situation { last_effect: last, ..calm() }, "cooldown", "hold", "web: 2 → 3 replicas 2m ago, 3m of 5m to go");
     check(Situation { last_effect: last, attempt: 1, ..calm() }, "all", "allow", "");

@@ -2,10 +2,11 @@
 
 use super::{DAY, Reader};
 use crate::model::duration::Duration;
+use crate::model::effectiveness::REMEMBERED;
 use crate::model::rule::{Budget, Rule};
 use crate::runbook::document::Node;
 
-const KEYS: &[&str] = &["cooldown", "budget", "replicas", "hold_at_most", "freeze"];
+const KEYS: &[&str] = &["cooldown", "budget", "breaker", "replicas", "hold_at_most", "freeze"];
 
 const MINUTE: u64 = 60;
 
@@ -17,6 +18,9 @@ impl Reader<'_> {
         }
         rule.cooldown = fields.get("cooldown").and_then(|node| self.duration(node, "`cooldown`", 0, 30 * DAY));
         rule.budget = fields.get("budget").and_then(|node| self.budget(node));
+        let most = REMEMBERED as u64;
+        let breaker = fields.get("breaker").and_then(|node| self.whole(node, "`breaker`", 0..=most));
+        rule.breaker = breaker.and_then(|count| u32::try_from(count).ok());
         let hold = fields.get("hold_at_most").and_then(|node| self.duration(node, "`hold_at_most`", 1, DAY));
         rule.hold_at_most = hold.unwrap_or(rule.hold_at_most);
         rule.replicas = fields.get("replicas").and_then(|node| self.replicas(node));
