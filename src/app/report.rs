@@ -393,6 +393,7 @@ mod tests {
             locks: Vec::new(),
             event: None,
             next_event: None,
+            approval: None,
             gave_back: false,
             acked_by: None,
             escalated: true,

@@ -25,6 +25,7 @@ mod tests {
     use crate::model::hook::deploy;
     use crate::model::incident::{Incident, IncidentId, Reason, State, Transition};
     use crate::model::label::Labels;
+    use crate::model::mode::{Approvers, Mode};
     use crate::model::rule::{Rule, Verify};
     use crate::model::run::{Handler, Input, ProgramHash, Run, RunId, RunState};
     use crate::model::step::{Intent, Outcome, Step, StepError};
@@ -188,6 +189,7 @@ mod tests {
             locks: Vec::new(),
             event: None,
             next_event: None,
+            approval: None,
             gave_back: false,
             acked_by: None,
             escalated: false,
@@ -270,6 +272,9 @@ mod tests {
             by: vec![],
             runbook: None,
             params: BTreeMap::new(),
+            mode: Mode::Auto,
+            approve: Approvers::default(),
+            earned_after: Rule::EARNED_AFTER,
             allow: vec![],
             cooldown: None,
             budget: None,

@@ -28,6 +28,7 @@ fn incident(id: u64, state: State, service: &str) -> Incident {
         locks: Vec::new(),
         event: None,
         next_event: None,
+        approval: None,
         gave_back: false,
         acked_by: None,
         escalated: false,

@@ -138,6 +138,10 @@ impl Cluster for Overlay {
         Ok(JobState::Ended { exit_code: Some(0), error: String::new(), log: Vec::new() })
     }
 
+    async fn jobs(&self) -> Result<Vec<String>, PortError> {
+        self.cluster.jobs().await
+    }
+
     async fn remove_job(&self, _: &str) -> Result<(), PortError> {
         Ok(())
     }

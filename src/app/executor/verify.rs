@@ -180,7 +180,7 @@ impl Executor {
                     return Seen::Unknown(format!("verify of {name} returns {other}, expected true or false"));
                 }
                 Next::Read { primitive, args } if seen.len() < READS_PER_POLL => {
-                    let answer = match self.look_shared(run, primitive, &args, since).await {
+                    let answer = match self.look_shared(run, &self.world_of(run), primitive, &args, since).await {
                         Ok(value) => Ok(value),
                         Err(Unanswered::Leave) => return Seen::Unknown("runbookd is stopping".to_string()),
                         Err(Unanswered::Error(error)) => Err(step_error(&error)),

@@ -73,7 +73,7 @@ impl Executor {
             let Some((deadline, timeout)) = step.intent.as_ref().and_then(Intent::deadline) else { return Flow::On };
             if work.run.shadow {
                 let value = met(&step);
-                return self.end_wait(work, step, Ok(value));
+                return self.end_wait(work, step, Ok(value)).await;
             }
             let missing = match self.look_at(work, &step).await {
                 Look::Met(value) => return self.end_wait(work, step, Ok(value)).await,
@@ -147,7 +147,7 @@ impl Executor {
             (false, _) => Outcome::Failed,
         };
         let job = match &step.intent {
-            Some(Intent::Job(job)) => Some(job.name.clone()),
+            Some(Intent::Job(job)) if !work.run.shadow => Some(job.name.clone()),
             _ => None,
         };
         let flow = self.answer(work, step, outcome, answer);
