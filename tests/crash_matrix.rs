@@ -28,6 +28,7 @@ async fn end_of(stage: &Stage, life: &Life) -> End {
     let incidents = life.journal.incidents(&filter).await.expect("incidents");
     let services = stage.cluster.services().await;
     let nodes = stage.cluster.nodes().await;
+    let jobs = stage.cluster.jobs().await.unwrap_or_default();
     let mut groups = BTreeMap::new();
     for name in stage.cluster.names() {
         groups.insert(name.clone(), stage.cluster.group(&name).await.map_or(0, |group| group.desired));
@@ -37,7 +38,7 @@ async fn end_of(stage: &Stage, life: &Life) -> End {
         groups,
         silences: stage.silences.lock().expect("unpoisoned").len(),
         posts: stage.posts.posted().len(),
-        jobs: stage.cluster.jobs().await.unwrap_or_default(),
+        jobs,
         // The newest of a rule and key stands for it.
         incidents: incidents.into_iter().rev().map(|it| ((it.rule.unwrap_or_default(), it.key), it.state)).collect(),
         replicas: services
