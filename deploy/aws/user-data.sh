@@ -98,7 +98,7 @@ json.dump({"ListenAddr": "0.0.0.0:2377", "RemoteAddrs": told["managers"], "JoinT
 url=${url%/}
 [[ $role == worker || $role == manager ]] || die "RUNBOOKD_ROLE is \"$role\"; expected worker or manager"
 if [[ -n ${RUNBOOKD_JOIN_TOKEN_FILE:-} ]]; then
-    token=$(<"$RUNBOOKD_JOIN_TOKEN_FILE") || die "RUNBOOKD_JOIN_TOKEN_FILE cannot be read"
+    token=$(cat -- "$RUNBOOKD_JOIN_TOKEN_FILE") || die "RUNBOOKD_JOIN_TOKEN_FILE cannot be read"
 else
     token=${RUNBOOKD_JOIN_TOKEN:-}
 fi
