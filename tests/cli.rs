@@ -68,6 +68,14 @@ fn wrong_usage_and_wrong_configuration_end_with_2_and_say_what_is_right() {
 }
 
 #[test]
+fn without_ca_certificates_it_says_that_they_are_missing() {
+    let env = [("SSL_CERT_FILE", "/dev/null"), ("SSL_CERT_DIR", "/nonexistent")];
+    let (code, _, stderr) = run(&["serve"], &env, &[]);
+    assert_ne!(code, 0);
+    assert!(stderr.contains("CA certificates"), "{stderr}");
+}
+
+#[test]
 fn the_effective_configuration_is_printed_without_secrets() {
     let env = [("RUNBOOKD_SLACK_TOKEN", "xoxb-hunter2"), ("RUNBOOKD_LISTEN", "127.0.0.1:1"), ("RUNBOOKD_LISTN", "x")];
     let file = "listen: 127.0.0.1:2\ncluster: sim\nalertmanager: { url: 'http://me:hunter2@am:9093' }\n";

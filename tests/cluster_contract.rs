@@ -11,6 +11,8 @@ use runbookd::ports::{Cluster, ErrorKind, ErrorReason, PortError, STEP_LABEL};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+#[path = "cluster_contract/nodes.rs"]
+mod nodes;
 #[cfg(feature = "real-parts")]
 #[path = "cluster_contract/swarm.rs"]
 mod swarm;
