@@ -439,7 +439,7 @@ async fn the_shipped_templates_render_as_they_did() {
             seen += 1;
         }
     }
-    assert_eq!(seen, 10);
+    assert_eq!(seen, 12);
 }
 
 #[tokio::test]
