@@ -205,8 +205,9 @@ fn shipped_rules_and_runbooks_are_good() {
 fn shipped_rules_are_in_force_where_the_configuration_lacks_some_of_their_targets() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let check = |targets: &[&str], warned: &[&str]| {
-        let targets: Vec<String> = targets.iter().map(ToString::to_string).collect();
-        let catalog = Catalog::load(&root.join("rules"), &root.join("runbooks"), &targets, None);
+        let reload_targets = targets.iter().map(ToString::to_string).collect();
+        let offers = Offers { reload_targets, prometheus: true };
+        let catalog = Catalog::load(&root.join("rules"), &root.join("runbooks"), &offers, None);
         let catalog = catalog.unwrap_or_else(|found| panic!("{}", render::diagnostics(&found, false)));
         assert!(catalog.rule("reconfigure-for-service").is_some());
         let mut told: Vec<String> = catalog.warnings.iter().map(|warning| warning.message.clone()).collect();

@@ -253,6 +253,7 @@ mod tests {
                 (_, "RUNBOOKD_CLUSTER") => "sim".to_string(),
                 (_, "RUNBOOKD_LOG_FORMAT") => "json".to_string(),
                 (_, "RUNBOOKD_JOIN_ROLE") => "manager".to_string(),
+                (_, "RUNBOOKD_MAX_MODE") => "shadow".to_string(),
                 (Value::Bool(set), _) => (!set).to_string(),
                 (Value::Number(number), _) => (number.as_u64().expect("whole") + 1).to_string(),
                 (Value::Array(_), _) => r#"["alertname=Watchdog"]"#.to_string(),

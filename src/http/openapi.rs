@@ -12,12 +12,14 @@ pub async fn document() -> impl IntoResponse {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::app::board::Trust;
     use crate::http::problem::Problem;
     use crate::http::router::{Access, routes};
     use crate::http::view::{
-        BreakerView, Check, Command, EffectivenessView, EventsView, IncidentDetail, IncidentPage, IncidentView,
-        JoinView, LevelView, PauseView, Readiness, RuleView, RunAccepted, RunDetail, RunPage, RunRequest, RunView,
-        RunbookView, ServiceView, StepView, TransitionView, UndoRequest, UndoStarted, UndoStepView, UndoView,
+        ApprovalCommand, ApprovalView, BreakerView, Check, Command, EffectivenessView, EventsView, IncidentDetail,
+        IncidentPage, IncidentView, JoinView, LevelView, PauseView, Readiness, RuleView, RunAccepted, RunDetail,
+        RunPage, RunRequest, RunView, RunbookView, ServiceView, StepView, TransitionView, TrustView, UndoRequest,
+        UndoStarted, UndoStepView, UndoView,
     };
     use crate::model::alert::{Alert, Fingerprint, GroupRef, Level, Status};
     use crate::model::cluster::{self, Node, Service, UpdateState};
@@ -25,7 +27,7 @@ mod tests {
     use crate::model::hook::deploy;
     use crate::model::incident::{Incident, IncidentId, Reason, State, Transition};
     use crate::model::label::Labels;
-    use crate::model::mode::{Approvers, Mode};
+    use crate::model::mode::{Answer, Approval, Approvers, Mode, Plan, Subject, Then};
     use crate::model::rule::{Rule, Verify};
     use crate::model::run::{Handler, Input, ProgramHash, Run, RunId, RunState};
     use crate::model::step::{Intent, Outcome, Step, StepError};
@@ -152,11 +154,25 @@ mod tests {
         check("Check", &ready);
         check("Readiness", &Readiness { ready: true, checks: vec![ready] });
         check("Problem", &Problem::malformed("x").at(1, 2));
-        for (list, items) in
-            [("RuleList", "rules"), ("RunbookList", "runbooks"), ("ServiceList", "services"), ("NodeList", "nodes")]
-        {
+        let lists = [
+            ("RuleList", "rules"),
+            ("RunbookList", "runbooks"),
+            ("ServiceList", "services"),
+            ("NodeList", "nodes"),
+            ("ApprovalList", "approvals"),
+            ("TrustList", "rules"),
+        ];
+        for (list, items) in lists {
             check(list, &json!({ items: [] }));
         }
+        check("Trust", &TrustView::new("r", Trust::default()));
+        check(
+            "ApprovalCommand",
+            &ApprovalCommand { by: "a".into(), plan: "".into(), reason: "".into(), answer: "".into() },
+        );
+        let subject = Subject::Question { seq: 1, text: "?".into(), answers: vec!["yes".into()] };
+        check("Approval", &ApprovalView::from(approval(subject)));
+        check("Approval", &ApprovalView::from(approval(Subject::Plan(Plan::default()))));
     }
 
     #[test]
@@ -164,11 +180,26 @@ mod tests {
         let document = document();
         let words = |schema: &str| document["components"]["schemas"][schema]["enum"].clone();
         assert_eq!(words("State"), json!(State::ALL));
-        use Outcome::{Applied, Denied, Failed, InDoubt, Observed, Unchanged, Waiting};
-        assert_eq!(words("Outcome"), json!([InDoubt, Waiting, Applied, Unchanged, Observed, Failed, Denied]));
+        use Outcome::{Applied, Denied, Failed, InDoubt, Observed, Planned, Unchanged, Waiting};
+        assert_eq!(words("Outcome"), json!([InDoubt, Waiting, Applied, Planned, Unchanged, Observed, Failed, Denied]));
+        assert_eq!(document["components"]["schemas"]["Rule"]["properties"]["mode"]["enum"], json!(Mode::ALL));
         use RunState::{Done, Escalated, Interrupted, Running, Suspended};
         assert_eq!(words("RunState"), json!([Running, Suspended, Done, RunState::Failed, Escalated, Interrupted]));
         assert_eq!(words("Handler"), json!(Handler::ALL));
+    }
+
+    fn approval(subject: Subject) -> Approval {
+        Approval {
+            subject,
+            run: None,
+            by: vec!["sre".into()],
+            people: 1,
+            then: Then::Escalate,
+            asked_at: Timestamp::UNIX_EPOCH,
+            until: Timestamp::UNIX_EPOCH,
+            given: vec![("ann".into(), Timestamp::UNIX_EPOCH)],
+            verdict: Some(Answer::Approved),
+        }
     }
 
     fn incident() -> Incident {

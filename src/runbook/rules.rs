@@ -255,7 +255,7 @@ impl Reader<'_> {
 
     fn runbook(&mut self, fields: &Fields, rule: &mut Rule, places: &mut Places) {
         let Some(node) = fields.get("runbook") else {
-            for key in ["params", "mode", "approve", "earned_after", "allow", "attempts", "retry_after"] {
+            for key in ["params", "approve", "earned_after", "allow", "attempts", "retry_after"] {
                 if let Some(place) = fields.place(key) {
                     self.error(
                         "rule_without_runbook",
