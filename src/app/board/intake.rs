@@ -321,7 +321,7 @@ impl Board {
 
     /// The groups that were told before `asked`: a later one is not in the answer.
     fn take_cut_off(&mut self, asked: Timestamp) -> Vec<CutOff> {
-        let all: Vec<CutOff> = self.cut_off.extract_if(|_, cut| cut.told_at <= asked).map(|(_, cut)| cut).collect();
+        let all: Vec<CutOff> = self.cut_off.extract_if(.., |_, cut| cut.told_at <= asked).map(|(_, cut)| cut).collect();
         for cut in &all {
             self.forget_cut_off(&cut.group.key);
         }

@@ -66,7 +66,7 @@ pub struct Board {
     /// The last effect of each (rule, key).
     effects: HashMap<Key, (Timestamp, String)>,
     /// Groups that Alertmanager cut off, to be completed from its API.
-    cut_off: HashMap<Arc<str>, intake::CutOff>,
+    cut_off: BTreeMap<Arc<str>, intake::CutOff>,
     /// What of the cluster was told last, and when each schedule ticked last.
     seen: BTreeMap<String, serde_json::Value>,
     paused: Option<Paused>,
@@ -139,7 +139,7 @@ impl Board {
             live: HashMap::new(),
             budgets: HashMap::new(),
             effects: HashMap::new(),
-            cut_off: HashMap::new(),
+            cut_off: BTreeMap::new(),
             seen: BTreeMap::new(),
             paused: None,
             news: HashMap::new(),
