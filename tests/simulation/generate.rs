@@ -252,7 +252,7 @@ pub fn plan(seed: u64) -> Plan {
         rules.push(again);
     }
     let alerts = alerts(rng, &sorts, services, nodes);
-    let span = rng.u64(10..60) * MINUTE;
+    let span = rng.u64(5..35) * MINUTE;
     let mut acts = Vec::new();
     for at in 0..alerts.len() {
         episodes(rng, at, span, &mut acts);
@@ -269,7 +269,7 @@ pub fn plan(seed: u64) -> Plan {
     }
     let latencies =
         (0..rng.usize(3..12)).map(|_| rng.choice([0, 0, 0, 1, 3, 20, 150, 700, 2_500]).expect("some")).collect();
-    Plan { seed, world: world(rng, services, nodes), rules, api: rng.bool(), alerts, latencies, acts }
+    Plan { world: world(rng, services, nodes), rules, api: rng.bool(), alerts, latencies, acts }
 }
 
 fn world(rng: &mut Rng, services: usize, nodes: usize) -> String {

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 #[derive(Clone, Debug)]
 pub struct Plan {
-    pub seed: u64,
     /// As a world file.
     pub world: String,
     pub rules: Vec<RuleSpec>,
