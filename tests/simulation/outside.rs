@@ -384,6 +384,9 @@ impl Alerts for Outside {
     async fn alerts(&self) -> Result<Vec<KnownAlert>, PortError> {
         self.call(Port::Alertmanager, false, || {
             let state = self.state();
+            let told = state.alerts.iter().enumerate().filter(|(_, alert)| alert.firing);
+            let told: Vec<_> = told.map(|(at, alert)| (at, state.suppressed(alert))).collect();
+            self.oracle().note(|| format!("Alertmanager is asked: {told:?}"));
             let firing = state.alerts.iter().filter(|alert| alert.firing);
             Ok(firing
                 .map(|alert| KnownAlert {

@@ -361,6 +361,8 @@ impl Stage<'_> {
                     self.load(alive);
                 }
                 self.resume(alive);
+                // What people wanted to do while no process was there is forgotten.
+                self.agenda.retain(|_, due| !matches!(due, Due::Act(at) if matches!(self.plan.acts[*at].1, Act::Pause | Act::Ack(_) | Act::Close(_))));
                 self.calm = Some(millis());
             }
             other => self.act_outside(other),

@@ -4,7 +4,7 @@ use crate::files::Files;
 use crate::oracle::Oracle;
 use futures_util::FutureExt;
 use runbookd::adapters::journal::memory::MemoryJournal;
-use runbookd::model::incident::Incident;
+use runbookd::model::incident::{Incident, State};
 use runbookd::model::run::{Run, RunState};
 use runbookd::model::step::{Outcome, Step};
 use runbookd::ports::Journal;
@@ -22,6 +22,13 @@ pub fn dump(oracle: &mut Oracle, journal: &MemoryJournal, incidents: &[Incident]
         for one in journal.transitions(incident.id).now_or_never().and_then(Result::ok).unwrap_or_default() {
             let from = one.from.map_or("·", |state| state.name());
             oracle.note(|| format!("  {} {from} → {}: {}", one.at, one.to, one.reason));
+        }
+    }
+    for incident in incidents.iter().filter(|incident| incident.state != State::Resolved) {
+        oracle.note(|| format!("left: {}", serde_json::to_string(incident).expect("an incident is plain data")));
+        for fingerprint in &incident.alerts {
+            let level = journal.level(*fingerprint).now_or_never().and_then(Result::ok).flatten();
+            oracle.note(|| format!("  {}", serde_json::to_string(&level).expect("a level is plain data")));
         }
     }
     for run in runs {

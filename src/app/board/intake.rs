@@ -152,9 +152,12 @@ impl Board {
                         old.remove(&fingerprint);
                     }
                 }
-                if was.unconfirmed && !known.level.unconfirmed {
+                let confirmed = was.unconfirmed && !known.level.unconfirmed;
+                let unsuppressed = was.suppressed && !known.level.suppressed;
+                if confirmed || unsuppressed {
                     for id in known.incidents.clone() {
                         self.reconsider(id, "unconfirmed", now);
+                        self.reconsider(id, "suppressed", now);
                     }
                 }
                 (change, was.refire_at)
@@ -530,12 +533,14 @@ impl CutOff {
 struct Flags {
     group: Arc<str>,
     unconfirmed: bool,
+    suppressed: bool,
     refire_at: Option<Timestamp>,
 }
 
 impl Level {
     fn clone_flags(&self) -> Flags {
-        Flags { group: self.group.key.clone(), unconfirmed: self.unconfirmed, refire_at: self.refire_at }
+        let Level { unconfirmed, suppressed, refire_at, .. } = *self;
+        Flags { group: self.group.key.clone(), unconfirmed, suppressed, refire_at }
     }
 }
 
