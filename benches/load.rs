@@ -1,7 +1,7 @@
 //! How long it takes to load 1,000 rules and 1,000 runbooks. To reach: a start within 100 ms, a changed file in force within 50 ms. `cargo bench --bench load`
 
 use divan::Bencher;
-use runbookd::runbook::catalog::Catalog;
+use runbookd::runbook::catalog::{Catalog, Offers};
 use std::fs;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
@@ -36,7 +36,7 @@ fn lay(home: &Path) -> (PathBuf, PathBuf) {
 }
 
 fn load(rules: &Path, runbooks: &Path, previous: Option<&Catalog>) -> Catalog {
-    let catalog = Catalog::load(rules, runbooks, &[], previous).expect("valid files");
+    let catalog = Catalog::load(rules, runbooks, &Offers::default(), previous).expect("valid files");
     assert_eq!((catalog.rules.len(), catalog.programs.len()), (FILES, FILES));
     catalog
 }

@@ -114,6 +114,8 @@ pub trait Cluster: Send + Sync {
     async fn start_job(&self, job: &JobIntent, step: &str) -> Result<(), PortError>;
     /// How far a job has got; `NotFound` when there is none by that name.
     async fn job(&self, name: &str) -> Result<JobState, PortError>;
+    /// The names of all jobs that there are of runbookd, at work or ended.
+    async fn jobs(&self) -> Result<Vec<String>, PortError>;
     /// Removes a job, at work or not. One that is not there is removed.
     async fn remove_job(&self, name: &str) -> Result<(), PortError>;
     /// How far the last change of a service has got.

@@ -68,6 +68,14 @@ fn wrong_usage_and_wrong_configuration_end_with_2_and_say_what_is_right() {
 }
 
 #[test]
+fn without_ca_certificates_it_says_that_they_are_missing() {
+    let env = [("SSL_CERT_FILE", "/dev/null"), ("SSL_CERT_DIR", "/nonexistent")];
+    let (code, _, stderr) = run(&["serve"], &env, &[]);
+    assert_ne!(code, 0);
+    assert!(stderr.contains("CA certificates"), "{stderr}");
+}
+
+#[test]
 fn the_effective_configuration_is_printed_without_secrets() {
     let env = [("RUNBOOKD_SLACK_TOKEN", "xoxb-hunter2"), ("RUNBOOKD_LISTEN", "127.0.0.1:1"), ("RUNBOOKD_LISTN", "x")];
     let file = "listen: 127.0.0.1:2\ncluster: sim\nalertmanager: { url: 'http://me:hunter2@am:9093' }\n";
@@ -126,7 +134,12 @@ struct Server {
 
 impl Server {
     fn start(dir: &Path) -> Server {
+        Server::with(dir, &[])
+    }
+
+    fn with(dir: &Path, env: &[(&str, &str)]) -> Server {
         let mut child = runbookd(dir, &["serve", "--cluster", "sim", "--listen", "127.0.0.1:0"])
+            .envs(env.iter().copied())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
@@ -187,4 +200,64 @@ fn sigterm_ends_the_server_in_order() {
     assert!(Command::new("kill").args(["-TERM", &id]).status().expect("kill is there").success());
     let status = server.child.wait().expect("it ends");
     assert_eq!(status.code(), Some(0));
+}
+
+const ON_REQUEST: &str = "rules:
+  - { name: greet-on-request, on: manual, match: [event = run, runbook = greet], by: [runbook], runbook: greet }
+  - { name: ask-on-request, on: manual, match: [event = run, runbook = hand_over], by: [runbook], runbook: hand_over }
+  - { name: fail-on-request, on: manual, match: [event = run, runbook = broken], by: [runbook], runbook: broken }
+  - { name: wait-on-request, on: manual, match: [event = run, runbook = slow], by: [runbook], runbook: slow }
+";
+
+#[test]
+fn run_says_what_became_of_a_request_by_its_exit_code() {
+    let dir = tempfile::tempdir().expect("a directory");
+    for name in ["rules", "runbooks"] {
+        std::fs::create_dir(dir.path().join(name)).expect("made");
+    }
+    std::fs::write(dir.path().join("rules/rules.yaml"), ON_REQUEST).expect("written");
+    for (name, does) in [
+        ("greet", "notify(`hello ${params.whom}`)"),
+        ("hand_over", "escalate(\"a person knows better\")"),
+        ("broken", "fail(\"this cannot be done\")"),
+        ("slow", "sleep(\"1h\")"),
+        ("untaken", "log(\"nobody asks\")"),
+    ] {
+        let text = format!(
+            "//! One thing.\nfn defaults() {{ #{{ whom: \"you\", times: 1 }} }}\nfn on_event(event, params) {{ {does}; }}\n"
+        );
+        std::fs::write(dir.path().join(format!("runbooks/{name}.rhai")), text).expect("written");
+    }
+    let server = Server::with(dir.path(), &[("RUNBOOKD_TOKEN", "hunter2")]);
+    server.ready("200");
+    let at = format!("http://{}", server.address);
+    let check = |token: &str, args: &[&str], code: i32, words: &[&str]| {
+        let args = [&["run"], args, &["--server", &at, "--by", "ann"]].concat();
+        let output = runbookd(dir.path(), &args).env("RUNBOOKD_TOKEN", token).output().expect("it can be started");
+        let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert_eq!(output.status.code(), Some(code), "{args:?}: {stdout}{stderr}");
+        for word in words {
+            assert!(stdout.contains(word) || stderr.contains(word), "{args:?}: no {word:?} in\n{stdout}{stderr}");
+        }
+        assert!(!stdout.contains("hunter2") && !stderr.contains("hunter2"), "{args:?}: {stdout}{stderr}");
+        stdout.into_owned()
+    };
+    let right = |args: &[&str], code: i32, words: &[&str]| check("hunter2", args, code, words);
+    right(&["greet"], 0, &["taken by the rule greet-on-request", "runbookd incidents --label request="]);
+    right(&["greet", "--wait", "--set", "whom=bob"], 0, &["hello bob", "resolved"]);
+    let shown = right(&["greet", "--wait", "--json"], 0, &[]);
+    let shown: serde_json::Value = serde_json::from_str(&shown).expect("JSON");
+    assert_eq!((&shown["incidents"][0]["state"], &shown["runs"][0]["state"]), (&"resolved".into(), &"done".into()));
+    right(&["hand_over", "--wait"], 1, &["escalated", "a person knows better"]);
+    right(&["broken", "--wait"], 1, &["escalated", "this cannot be done"]);
+    right(&["slow", "--wait", "--timeout", "1ms"], 1, &["has not ended within 1ms", "it goes on"]);
+    // Asked for wrongly: nothing is journalled, and the words say what is right.
+    right(&["gret"], 2, &["did you mean \"greet\"?"]);
+    right(&["untaken"], 2, &["no rule with `on: manual` takes"]);
+    right(&["greet", "--set", "times=often"], 2, &["must be a whole number"]);
+    right(&["greet", "--set", "a=1", "--set", "a=2"], 2, &["names something twice"]);
+    right(&["greet", "--set", "whom"], 2, &["expected NAME=VALUE"]);
+    for token in ["", "another"] {
+        check(token, &["greet", "--wait"], 1, &["wants a token", "RUNBOOKD_TOKEN"]);
+    }
 }

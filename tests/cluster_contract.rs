@@ -11,6 +11,8 @@ use runbookd::ports::{Cluster, ErrorKind, ErrorReason, PortError, STEP_LABEL};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+#[path = "cluster_contract/nodes.rs"]
+mod nodes;
 #[cfg(feature = "real-parts")]
 #[path = "cluster_contract/swarm.rs"]
 mod swarm;
@@ -283,9 +285,12 @@ async fn a_job_runs_once_and_tells_how_it_ended(bench: Bench) {
     let JobState::Ended { exit_code, error, log } = ended else { panic!("still {ended:?}") };
     assert_eq!((exit_code, log), (Some(3), vec!["hello".to_string()]), "{error}");
     assert!(!error.is_empty(), "an exit code that is not 0 has its error");
+    let known = async || bench.cluster.jobs().await.expect("they can be listed").contains(&name);
+    assert!(known().await, "one that has ended is there until it is removed");
     for _ in 0..2 {
         bench.cluster.remove_job(&name).await.expect("removed");
     }
+    assert!(!known().await);
     assert_eq!(kind(bench.cluster.job(&name).await.map(drop)), (ErrorKind::Permanent, ErrorReason::NotFound));
 }
 

@@ -19,6 +19,8 @@ struct End {
     groups: BTreeMap<String, u64>,
     silences: usize,
     posts: usize,
+    /// What is left of them.
+    jobs: Vec<String>,
 }
 
 async fn end_of(stage: &Stage, life: &Life) -> End {
@@ -26,6 +28,7 @@ async fn end_of(stage: &Stage, life: &Life) -> End {
     let incidents = life.journal.incidents(&filter).await.expect("incidents");
     let services = stage.cluster.services().await;
     let nodes = stage.cluster.nodes().await;
+    let jobs = stage.cluster.jobs().await.unwrap_or_default();
     let mut groups = BTreeMap::new();
     for name in stage.cluster.names() {
         groups.insert(name.clone(), stage.cluster.group(&name).await.map_or(0, |group| group.desired));
@@ -35,6 +38,7 @@ async fn end_of(stage: &Stage, life: &Life) -> End {
         groups,
         silences: stage.silences.lock().expect("unpoisoned").len(),
         posts: stage.posts.posted().len(),
+        jobs,
         // The newest of a rule and key stands for it.
         incidents: incidents.into_iter().rev().map(|it| ((it.rule.unwrap_or_default(), it.key), it.state)).collect(),
         replicas: services
@@ -57,6 +61,9 @@ fn judge(scenario: &Scenario, undisturbed: &End, killed: &End, stage: &Stage) ->
     // What cannot be looked at is done once or not at all; what has a key is there once.
     if killed.posts > undisturbed.posts || killed.silences > undisturbed.silences {
         return Some(format!("{} posts and {} silences were made", killed.posts, killed.silences));
+    }
+    if !killed.jobs.is_empty() {
+        return Some(format!("of jobs that have ended there is left: {}", killed.jobs.join(", ")));
     }
     if *killed == *undisturbed {
         return None;
@@ -97,6 +104,7 @@ fn whatever_is_killed_at_any_write_goes_on_to_the_same_end() {
         let (undisturbed, boundaries) =
             play(&scenario, None, async |stage, life| (end_of(stage, life).await, life.journal.commits()));
         assert!(boundaries > 0, "{name} writes nothing");
+        assert!(undisturbed.jobs.is_empty(), "{name} leaves jobs behind: {:?}", undisturbed.jobs);
         for (boundary, before) in (1..=boundaries).flat_map(|boundary| [(boundary, true), (boundary, false)]) {
             played += 1;
             let fault = play(&scenario, Some((boundary, before)), async |stage, life| {

@@ -1,5 +1,8 @@
 //! What is shipped in `deploy/` fits what is built.
 
+#[path = "deploy/user_data.rs"]
+mod user_data;
+
 use runbookd::config::Config;
 use serde_json::Value;
 use std::collections::BTreeSet;

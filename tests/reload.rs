@@ -2,7 +2,7 @@
 
 use arc_swap::ArcSwap;
 use runbookd::app::reloader::{Outcome, Pace, Reloader, spawn_at};
-use runbookd::runbook::catalog::Catalog;
+use runbookd::runbook::catalog::{Catalog, Offers};
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -48,10 +48,10 @@ impl Site {
         fs::create_dir(home.path().join("runbooks")).expect("runbooks");
         lay(home.path());
         let (rules, runbooks) = (home.path().join("rules"), home.path().join("runbooks"));
-        let loaded = Catalog::load(&rules, &runbooks, &[], None).expect("a valid start");
+        let loaded = Catalog::load(&rules, &runbooks, &Offers::default(), None).expect("a valid start");
         let catalog = Arc::new(ArcSwap::from_pointee(loaded));
         let (told, outcomes) = mpsc::unbounded_channel();
-        let reloader = spawn_at(pace, rules, runbooks, Vec::new(), catalog.clone(), move |outcome| {
+        let reloader = spawn_at(pace, rules, runbooks, Offers::default(), catalog.clone(), move |outcome| {
             let _ = told.send(outcome);
         });
         let mut site = Site { home, catalog, outcomes, reloader };

@@ -19,15 +19,20 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 struct Double {
     asked: Arc<Mutex<Vec<String>>>,
     status: Arc<Mutex<u16>>,
+    /// What it answers to whoever asks what it has.
+    has: Arc<Mutex<String>>,
 }
 
 impl Double {
     /// Returns the address, too.
     async fn start() -> (Double, String) {
         let double = Double { status: Arc::new(Mutex::new(200)), ..Double::default() };
+        double.has("null");
         let answer = async |State(double): State<Double>, request: Request<axum::body::Body>| {
             double.asked.lock().expect("unpoisoned").push(format!("{} {}", request.method(), request.uri()));
-            StatusCode::from_u16(*double.status.lock().expect("unpoisoned")).expect("a status")
+            let status = StatusCode::from_u16(*double.status.lock().expect("unpoisoned")).expect("a status");
+            let asks = request.uri().path().ends_with("/config");
+            (status, if asks { double.has.lock().expect("unpoisoned").clone() } else { String::new() })
         };
         let router = Router::new().fallback(answer).with_state(double.clone());
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
@@ -38,6 +43,10 @@ impl Double {
 
     fn answers(&self, status: u16) {
         *self.status.lock().expect("unpoisoned") = status;
+    }
+
+    fn has(&self, services: &str) {
+        *self.has.lock().expect("unpoisoned") = services.to_string();
     }
 
     fn asked(&self) -> Vec<String> {
@@ -85,17 +94,18 @@ async fn each_kind_can_be_reloaded_twice() {
     let yaml = format!(
         "http: {{ http: '{url}' }}\nproxy: {{ docker_flow_proxy: '{url}' }}\nmonitor: {{ docker_flow_monitor: '{url}' }}\n{file}"
     );
-    let real = targets(&yaml, &Still::of(one_service())).expect("valid");
-    let sim = SimReload::new(&serde_saphyr::from_str(&yaml).expect("targets"));
-    let all: [(&dyn Reload, Reloaded); 2] = [(&real, Reloaded::Unchanged), (&sim, Reloaded::Done)];
-    for (reload, again) in all {
+    let cluster = Still::of(one_service());
+    let real = targets(&yaml, &cluster).expect("valid");
+    let sim = SimReload::new(&serde_saphyr::from_str(&yaml).expect("targets"), cluster.clone());
+    let all: [&dyn Reload; 2] = [&real, &sim];
+    for reload in all {
         assert_eq!(reload.targets(), ["file", "http", "monitor", "proxy"]);
         for (target, service, second) in [
             ("http", None, Reloaded::Done),
             ("proxy", Some("web"), Reloaded::Done),
             ("proxy", None, Reloaded::Done),
             ("monitor", Some("web"), Reloaded::Done),
-            ("file", None, again),
+            ("file", None, Reloaded::Unchanged),
         ] {
             assert_eq!(reload.reload(target, service).await, Ok(Reloaded::Done), "{target} {service:?}");
             assert_eq!(reload.reload(target, service).await, Ok(second), "{target} {service:?} again");
@@ -110,8 +120,17 @@ async fn each_kind_can_be_reloaded_twice() {
             assert!(error.message.contains(says), "{error}");
         }
     }
-    assert_eq!(double.asked().len(), 9);
+    assert_eq!(double.asked().len(), 11);
     assert_eq!(sim.reloaded()[2..4], ["proxy web", "proxy web"]);
+    // What is rendered follows the cluster, in a simulated world too, and only there is nothing written.
+    cluster.becomes(World::default());
+    assert_eq!(sim.reload("file", None).await, Ok(Reloaded::Done));
+    assert_eq!(text(dir.path()).as_deref(), Some("web\n"));
+    std::fs::write(dir.path().join("a.j2"), "{{ fail('no way') }}").expect("written");
+    for reload in all {
+        let error = reload.reload("file", None).await.expect_err("it cannot be rendered");
+        assert!(error.message.contains("no way"), "{error}");
+    }
 }
 
 #[tokio::test]
@@ -162,11 +181,76 @@ async fn docker_flow_is_told_as_the_listener_tells_it() {
     }
     double.asked();
     let error = reload.reload("proxy", None).await.expect_err("500");
-    assert_eq!(double.asked().len(), 2, "one that fails does not keep the other from being told");
+    assert_eq!(double.asked().len(), 3, "one that fails does not keep the other from being told");
     assert!(error.message.contains("agent"), "{error}");
     cluster.becomes(World::default());
     let error = reload.reload("proxy", None).await.expect_err("nothing to tell of");
     assert!(error.message.contains("com.df.notify=true"), "{error}");
+}
+
+#[tokio::test]
+async fn a_service_with_a_scrape_network_is_told_of_with_where_its_tasks_are() {
+    let (double, url) = Double::start().await;
+    let cluster = Still::of(World::parse(
+        "services:
+          - name: exporter
+            replicas: 2
+            global: true
+            labels: { com.df.scrapeNetwork: monitor, com.df.scrapePort: '9100' }
+            tasks:
+              - { node: n2, networks: { monitor: 10.0.1.6, ingress: 10.9.0.6 } }
+              - { node: n1, networks: { monitor: 10.0.1.5 } }
+              - { node: n3, networks: { ingress: 10.9.0.7 } }",
+    ));
+    let reload = targets(&format!("monitor: {{ docker_flow_monitor: '{url}' }}"), &cluster).expect("valid");
+    let info = "%5B%5B%22n1%22%2C%2210.0.1.5%22%5D%2C%5B%22n2%22%2C%2210.0.1.6%22%5D%5D";
+    let asked = format!("reconfigure?distribute=true&nodeInfo={info}&scrapePort=9100&serviceName=exporter");
+    assert_eq!(reload.reload("monitor", Some("exporter")).await, Ok(Reloaded::Done));
+    assert_eq!(double.asked(), [format!("GET /v1/docker-flow-monitor/{asked}")]);
+}
+
+#[tokio::test]
+async fn a_proxy_that_is_told_of_all_services_forgets_those_that_are_gone() {
+    let (double, url) = Double::start().await;
+    let cluster = Still::of(World::parse(
+        "services:
+          - { name: shop_web, replicas: 1, labels: { com.docker.stack.namespace: shop, com.df.shortName: 'true', com.df.notify: 'true' }, tasks: [] }
+          - { name: quiet, replicas: 1, labels: {}, tasks: [] }",
+    ));
+    let yaml = format!("proxy: {{ docker_flow_proxy: '{url}' }}\nmonitor: {{ docker_flow_monitor: '{url}' }}");
+    let reload = targets(&yaml, &cluster).expect("valid");
+    let asks = "GET /v1/docker-flow-proxy/config?type=json";
+    let told = "GET /v1/docker-flow-proxy/reconfigure?distribute=true&replicas=1&serviceName=web";
+    let gone = "GET /v1/docker-flow-proxy/remove?distribute=true&serviceName=gone";
+    let named = "GET /v1/docker-flow-proxy/remove?aclName=01-named&distribute=true&serviceName=named";
+    for (has, asked, expected) in [
+        ("null", vec![asks, told], Ok(())),
+        (r#"{"web":{"ServiceName":"web","AclName":"web"},"quiet":{"ServiceName":"quiet"}}"#, vec![asks, told], Ok(())),
+        (r#"{"gone":{"Replicas":2,"ServiceDest":null,"Unknown":[1]}}"#, vec![asks, told, gone], Ok(())),
+        (r#"{"named":{"ServiceName":"named","AclName":"01-named"}}"#, vec![asks, told, named], Ok(())),
+        // In the proxy's own settings, and on another cluster.
+        (r#"{"env":{"ServiceName":"env","Replicas":-1}}"#, vec![asks, told], Ok(())),
+        (r#"{"far":{"ServiceName":"far","ServiceDest":[{"OutboundHostname":"e.x"}]}}"#, vec![asks, told], Ok(())),
+        ("<html>", vec![asks, told], Err("no list of services")),
+    ] {
+        double.has(has);
+        let answer = reload.reload("proxy", None).await;
+        assert_eq!(double.asked(), asked, "{has}");
+        match (answer, expected) {
+            (Ok(Reloaded::Done), Ok(())) => {}
+            (Err(error), Err(says)) => assert!(error.message.contains(says), "{error}"),
+            (found, expected) => panic!("{has}: found {found:?}, expected {expected:?}"),
+        }
+    }
+    // Without a service to tell of nothing is removed: no services at all are no proof that all of them are gone.
+    double.has(r#"{"gone":{"ServiceName":"gone"}}"#);
+    cluster.becomes(World::default());
+    assert!(reload.reload("proxy", None).await.is_err());
+    assert_eq!(double.asked(), [asks]);
+    // The monitor cannot be asked.
+    cluster.becomes(one_service());
+    assert_eq!(reload.reload("monitor", None).await, Ok(Reloaded::Done));
+    assert_eq!(double.asked().len(), 1);
 }
 
 #[tokio::test]
@@ -355,7 +439,7 @@ async fn the_shipped_templates_render_as_they_did() {
             seen += 1;
         }
     }
-    assert_eq!(seen, 10);
+    assert_eq!(seen, 12);
 }
 
 #[tokio::test]

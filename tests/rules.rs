@@ -2,7 +2,7 @@
 
 use runbookd::cli::render;
 use runbookd::model::diagnostic::{Diagnostic, Severity};
-use runbookd::runbook::catalog::Catalog;
+use runbookd::runbook::catalog::{Catalog, Offers};
 use runbookd::runbook::{files, rules};
 use std::collections::BTreeSet;
 use std::fs;
@@ -21,8 +21,9 @@ fn findings(text: &str) -> Vec<Diagnostic> {
     fs::write(rules.join("test.yaml"), text).expect("a file of rules");
     fs::write(runbooks.join("scale_out.rhai"), SCALE_OUT).expect("a runbook");
     fs::write(runbooks.join("only_resolved.rhai"), ONLY_RESOLVED).expect("a runbook");
-    let targets = ["prometheus".to_string(), "haproxy".to_string()];
-    let found = match Catalog::load(&rules, &runbooks, &targets, None) {
+    let reload_targets = vec!["prometheus".to_string(), "haproxy".to_string()];
+    let offers = Offers { reload_targets, prometheus: text.contains("# with prometheus.url") };
+    let found = match Catalog::load(&rules, &runbooks, &offers, None) {
         Ok(catalog) => catalog.warnings,
         Err(found) => found,
     };
@@ -84,6 +85,7 @@ rules:
     guards:
       cooldown: 5m
       budget: 3 per 1h
+      breaker: 4
       replicas: { min: 1, max: 8 }
       hold_at_most: 2m
     attempts: 3
@@ -103,11 +105,12 @@ rules:
     let grants: Vec<String> = rule.allow.iter().map(|one| format!("{} {}", one.primitive, one.target.source)).collect();
     assert_eq!(grants, ["scale {{ service }}", "reload haproxy"]);
     let figures = format!(
-        "{:?} {:?} {} {} {:?} {} {} {} {:?} {:?} {}",
+        "{:?} {:?} {} {} {:?} {:?} {} {} {} {:?} {:?} {}",
         rule.by,
         rule.runbook,
         rule.cooldown.expect("set"),
         rule.budget.expect("set"),
+        rule.breaker,
         rule.replicas,
         rule.hold_at_most,
         rule.attempts,
@@ -116,12 +119,13 @@ rules:
         rule.severity,
         rule.goes_on,
     );
-    let expect = r##"["service"] Some("scale_out") 5m 3 per 1h Some((1, 8)) 2m 3 45s Some("#ops") Some("page") true"##;
+    let expect =
+        r##"["service"] Some("scale_out") 5m 3 per 1h Some(4) Some((1, 8)) 2m 3 45s Some("#ops") Some("page") true"##;
     assert_eq!(figures, expect);
     assert_eq!(serde_json::to_string(&rule.params).expect("json"), r#"{"factor":1,"step":2}"#);
     let plain = &written[1].rule;
     assert_eq!((plain.attempts, plain.goes_on, plain.runbook.as_deref()), (1, false, None));
-    assert_eq!((plain.hold_at_most.to_string(), plain.resolved_within.to_string()), ("5m".into(), "15m".into()));
+    assert_eq!((plain.hold_at_most.to_string(), plain.verify.within.to_string()), ("5m".into(), "15m".into()));
     assert_eq!((plain.retry_after.to_string(), plain.severity.as_deref()), ("30s".into(), Some("critical")));
 }
 
@@ -132,7 +136,8 @@ fn check_files(lay: impl FnOnce(&Path), expect: &[&str]) {
         fs::create_dir(home.path().join(directory)).expect("a directory");
     }
     lay(home.path());
-    let found = Catalog::load(&home.path().join("rules"), &home.path().join("runbooks"), &[], None).err();
+    let found =
+        Catalog::load(&home.path().join("rules"), &home.path().join("runbooks"), &Offers::default(), None).err();
     let found = found.unwrap_or_default().into_iter().map(|found| {
         assert!(files::CODES.iter().any(|(code, _)| *code == found.code), "{found}");
         assert!(found.help.is_some() && found.severity == Severity::Error, "{found}");
@@ -181,7 +186,7 @@ fn what_cannot_be_read_is_said_and_what_is_no_rule_is_left_alone() {
 #[test]
 fn shipped_rules_and_runbooks_are_good() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let catalog = Catalog::load(&root.join("rules"), &root.join("runbooks"), &[], None);
+    let catalog = Catalog::load(&root.join("rules"), &root.join("runbooks"), &Offers::default(), None);
     let catalog = catalog.unwrap_or_else(|found| panic!("{}", render::diagnostics(&found, false)));
     assert_eq!(catalog.warnings, [], "{}", render::diagnostics(&catalog.warnings, false));
     let names: Vec<&str> = catalog.rules.iter().map(|rule| rule.name.as_str()).collect();
@@ -194,4 +199,30 @@ fn shipped_rules_and_runbooks_are_good() {
         .map(|rule| rule.name.as_str())
         .collect();
     assert_eq!(of_services, ["scale-out-slow-service", "restart-unhealthy-service", "rollback-bad-update"]);
+}
+
+#[test]
+fn shipped_rules_are_in_force_where_the_configuration_lacks_some_of_their_targets() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let check = |targets: &[&str], warned: &[&str]| {
+        let targets: Vec<String> = targets.iter().map(ToString::to_string).collect();
+        let catalog = Catalog::load(&root.join("rules"), &root.join("runbooks"), &targets, None);
+        let catalog = catalog.unwrap_or_else(|found| panic!("{}", render::diagnostics(&found, false)));
+        assert!(catalog.rule("reconfigure-for-service").is_some());
+        let mut told: Vec<String> = catalog.warnings.iter().map(|warning| warning.message.clone()).collect();
+        told.sort();
+        let expect = warned.iter().map(|target| format!("there is no reload target `{target}`"));
+        assert_eq!(told, expect.collect::<Vec<_>>());
+        for warning in &catalog.warnings {
+            assert_eq!((&*warning.code, warning.severity), ("rule_unknown_target", Severity::Warning));
+            assert!(
+                warning.file.ends_with("reconfigure.yaml") && warning.line > 0 && warning.help.is_some(),
+                "{warning}"
+            );
+        }
+    };
+    check(&[], &[]);
+    check(&["haproxy", "prometheus_alerts", "prometheus_targets", "own"], &[]);
+    check(&["nginx"], &["haproxy", "prometheus_alerts", "prometheus_targets"]);
+    check(&["haproxy"], &["prometheus_alerts", "prometheus_targets"]);
 }

@@ -130,6 +130,7 @@ fn incident(state: IncidentState, text: &str) -> Incident {
         gave_back: false,
         event: None,
         next_event: None,
+        approval: None,
         acked_by: None,
         escalated: false,
         opened_at: at("2026-01-01T00:00:00Z"),

@@ -31,6 +31,7 @@ async fn what_is_rendered_is_valid_to_who_reads_it() {
     for (template, check) in [
         ("haproxy.cfg.j2", HAPROXY),
         ("lb-nodes.cfg.j2", HAPROXY),
+        ("nginx-nodes.conf.j2", NGINX),
         ("nginx-upstreams.conf.j2", NGINX),
         ("prometheus-alerts.yml.j2", ALERTS),
         ("prometheus-targets.json.j2", TARGETS),
@@ -56,6 +57,7 @@ async fn the_checkers_find_what_is_wrong() {
     for (template, check, labels, says) in [
         ("haproxy.cfg.j2", HAPROXY, routed, "no/address"),
         ("lb-nodes.cfg.j2", HAPROXY, routed, "no/address"),
+        ("nginx-nodes.conf.j2", NGINX, routed, "no/address"),
         ("nginx-upstreams.conf.j2", NGINX, routed, "no/address"),
         ("prometheus-targets.json.j2", TARGETS, routed, "no/address"),
         ("prometheus-alerts.yml.j2", ALERTS, "{ com.df.alertName: x, com.df.alertIf: 'up ==' }", "parse error"),

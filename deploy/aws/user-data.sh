@@ -98,7 +98,7 @@ json.dump({"ListenAddr": "0.0.0.0:2377", "RemoteAddrs": told["managers"], "JoinT
 url=${url%/}
 [[ $role == worker || $role == manager ]] || die "RUNBOOKD_ROLE is \"$role\"; expected worker or manager"
 if [[ -n ${RUNBOOKD_JOIN_TOKEN_FILE:-} ]]; then
-    token=$(<"$RUNBOOKD_JOIN_TOKEN_FILE") || die "RUNBOOKD_JOIN_TOKEN_FILE cannot be read"
+    token=$(cat -- "$RUNBOOKD_JOIN_TOKEN_FILE") || die "RUNBOOKD_JOIN_TOKEN_FILE cannot be read"
 else
     token=${RUNBOOKD_JOIN_TOKEN:-}
 fi
@@ -114,7 +114,8 @@ fi
 instance=${RUNBOOKD_INSTANCE:-}
 [[ -n $instance ]] || until_done "the instance's id, of AWS" ask_instance
 [[ $instance =~ ^[A-Za-z0-9][A-Za-z0-9._-]*$ ]] || die "the instance's id has other characters than letters, digits, dots, dashes and underscores"
-if [[ $(label_engine "$instance") == changed ]]; then
+label=$(label_engine "$instance") || die "$daemon cannot be given the label runbookd.instance=$instance; it must be JSON, if it is there"
+if [[ $label == changed ]]; then
     say "Docker gets the label runbookd.instance=$instance"
     restart_engine
     until_done "Docker" engine_answers

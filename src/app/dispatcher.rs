@@ -1,14 +1,17 @@
 //! The loop: one task that owns the board, feeds it what happens, stages what it writes, and starts what it wants started.
 
-use super::board::{Board, Ended, Out};
+use super::board::{Board, Ended, Out, Permit, Reply, Seen, Trust};
 use super::executor::Executor;
 use super::outbox::Outbox;
-use super::{CommandError, Parts, Paused};
+use super::undo::Wish;
+use super::{CommandError, Kept, Parts, Paused};
 use crate::model::incident::{Incident, IncidentId, Reason};
+use crate::model::mode::Plan;
 use crate::model::run::Run;
 use crate::model::step::Step;
 use crate::ports::{KnownAlert, PortError};
 use jiff::Timestamp;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -37,9 +40,52 @@ pub enum Input {
         targets: Vec<String>,
         answer: oneshot::Sender<Result<(), Reason>>,
     },
+    /// May the run do what its plan does not have? With a plan: people are asked.
+    Permit {
+        run: Box<Run>,
+        plan: Option<Plan>,
+        answer: oneshot::Sender<Permit>,
+    },
+    /// `ask` in a run: step and question in one transaction.
+    Ask {
+        run: Box<Run>,
+        step: Box<Step>,
+        text: String,
+        answers: Vec<String>,
+        within: crate::model::duration::Duration,
+        done: oneshot::Sender<()>,
+    },
+    Answered {
+        run: Box<Run>,
+        seq: u32,
+        answer: oneshot::Sender<Option<String>>,
+    },
+    /// A person approves, denies or answers what is asked about an incident.
+    Reply {
+        id: IncidentId,
+        by: String,
+        reply: Reply,
+        answer: oneshot::Sender<Result<Incident, CommandError>>,
+    },
+    SetTrust {
+        rule: String,
+        trusted: bool,
+        by: String,
+        why: String,
+        answer: oneshot::Sender<Result<Trust, CommandError>>,
+    },
+    Trust {
+        answer: oneshot::Sender<BTreeMap<String, Trust>>,
+    },
     Fires {
         run: Box<Run>,
         answer: oneshot::Sender<bool>,
+    },
+    /// A look at what is expected of a run that helped.
+    Looked {
+        incident: IncidentId,
+        since: Timestamp,
+        seen: Seen,
     },
     Ack {
         id: IncidentId,
@@ -51,6 +97,16 @@ pub enum Input {
         by: String,
         reason: String,
         answer: oneshot::Sender<Result<Incident, CommandError>>,
+    },
+    Undo {
+        wish: Box<Wish>,
+        answer: oneshot::Sender<Result<Incident, CommandError>>,
+    },
+    CloseBreaker {
+        rule: String,
+        by: String,
+        reason: String,
+        answer: oneshot::Sender<Result<(), CommandError>>,
     },
     Pause {
         by: String,
@@ -83,6 +139,7 @@ pub struct Dispatcher {
     /// Wakes the reconciler before its time.
     pub reconcile: Arc<tokio::sync::Notify>,
     pub paused: watch::Sender<Option<Paused>>,
+    pub effectiveness: watch::Sender<Kept>,
     /// Answers to commands, given when what they decided has been staged.
     pub answers: Vec<Box<dyn FnOnce() + Send>>,
 }
@@ -184,13 +241,42 @@ impl Dispatcher {
             }
             Input::MayGoOn { run, answer } => drop(answer.send(board.may_go_on(&run))),
             Input::Lock { run, targets, answer } => drop(answer.send(board.lock_more(&run, &targets))),
+            Input::Permit { run, plan, answer } => {
+                let permit = board.permit(&run, plan, now);
+                self.answers.push(Box::new(move || drop(answer.send(permit))));
+            }
+            Input::Ask { run, step, text, answers, within, done } => {
+                board.ask(&run, *step, text, answers, within, now);
+                self.answers.push(Box::new(move || {
+                    let _ = done.send(());
+                }));
+            }
+            Input::Answered { run, seq, answer } => drop(answer.send(board.answered(&run, seq))),
+            Input::Reply { id, by, reply, answer } => {
+                let said = board.reply(id, &by, reply, now);
+                self.answers.push(Box::new(move || drop(answer.send(said))));
+            }
+            Input::SetTrust { rule, trusted, by, why, answer } => {
+                let said = board.trust_by_hand(&rule, trusted, &by, &why, now);
+                self.answers.push(Box::new(move || drop(answer.send(said))));
+            }
+            Input::Trust { answer } => drop(answer.send(board.trust().clone())),
             Input::Fires { run, answer } => drop(answer.send(board.run_fires(&run))),
+            Input::Looked { incident, since, seen } => board.looked(incident, since, seen, now),
             Input::Ack { id, by, answer } => {
                 let said = board.ack(id, &by, now);
                 self.answers.push(Box::new(move || drop(answer.send(said))));
             }
             Input::Close { id, by, reason, answer } => {
                 let said = board.close_by_hand(id, &by, &reason, now);
+                self.answers.push(Box::new(move || drop(answer.send(said))));
+            }
+            Input::Undo { wish, answer } => {
+                let said = board.undo(*wish, now);
+                self.answers.push(Box::new(move || drop(answer.send(said))));
+            }
+            Input::CloseBreaker { rule, by, reason, answer } => {
+                let said = board.close_breaker(&rule, &by, &reason, now);
                 self.answers.push(Box::new(move || drop(answer.send(said))));
             }
             Input::Pause { by, reason, answer } => {
@@ -220,9 +306,13 @@ impl Dispatcher {
 
     /// Stages what the board wrote, then does what it wants done.
     fn flush(&mut self) {
-        let Out { writes, starts, wakes, stops, messages, reconcile } = self.board.take_out();
+        let Out { writes, starts, wakes, stops, verified, verify, effectiveness, messages, reconcile } =
+            self.board.take_out();
         if !writes.is_empty() {
             self.parts.journal.stage(writes);
+        }
+        if effectiveness {
+            self.effectiveness.send_replace(Arc::new(self.board.effectiveness().clone()));
         }
         for answer in self.answers.drain(..) {
             answer();
@@ -235,6 +325,12 @@ impl Dispatcher {
         }
         for run in wakes {
             self.executor.wake(run);
+        }
+        for incident in verified {
+            self.executor.stop_verifying(incident);
+        }
+        for verification in verify {
+            self.executor.verify(verification);
         }
         if messages {
             self.outbox.nudge();

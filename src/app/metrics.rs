@@ -2,6 +2,7 @@
 //!
 //! Labels have small closed sets of values (outcomes, states, guards, codes of reasons), never a label of an alert.
 
+use crate::model::effectiveness::Judgement;
 use crate::model::event::On;
 use crate::model::incident::State;
 use crate::model::run::RunState;
@@ -35,6 +36,7 @@ labels! {
     Verdict { guard, verdict }
     Primitive { primitive }
     StepEnd { primitive, outcome }
+    Judged { rule, runbook, judgement }
     Build { version }
 }
 
@@ -63,6 +65,7 @@ pub struct Metrics {
     intake_posts: Family<Code, Counter>,
     intake_rejected: Family<Cause, Counter>,
     event_posts: Family<Door, Counter>,
+    join_requests: Family<Result, Counter>,
     routes: Family<Result, Counter>,
     verdicts: Family<Verdict, Counter>,
     incidents: Family<InState, Gauge>,
@@ -70,6 +73,12 @@ pub struct Metrics {
     runs: Family<InState, Counter>,
     run_duration: Histogram,
     steps: Family<StepEnd, Counter>,
+    looks: Family<Result, Counter>,
+    attempts: Family<Judged, Counter>,
+    time_to_resolve: Histogram,
+    breakers: Gauge,
+    undos: Counter,
+    watchdog_silent: Gauge,
     step_duration: Family<Primitive, Histogram, LongHistogram>,
     outbox_depth: Gauge,
     outbox_oldest: Seconds,
@@ -102,6 +111,7 @@ impl Metrics {
             intake_posts: Family::default(),
             intake_rejected: Family::default(),
             event_posts: Family::default(),
+            join_requests: Family::default(),
             routes: Family::default(),
             verdicts: Family::default(),
             incidents: Family::default(),
@@ -109,6 +119,12 @@ impl Metrics {
             runs: Family::default(),
             run_duration: Histogram::new(LONG),
             steps: Family::default(),
+            looks: Family::default(),
+            attempts: Family::default(),
+            time_to_resolve: Histogram::new(LONG),
+            breakers: Gauge::default(),
+            undos: Counter::default(),
+            watchdog_silent: Gauge::default(),
             step_duration: Family::new_with_constructor(LongHistogram),
             outbox_depth: Gauge::default(),
             outbox_oldest: Seconds::default(),
@@ -159,6 +175,11 @@ impl Metrics {
             "Posts of events (hooks, commands, doors), by where they came in and HTTP status",
             self.event_posts.clone(),
         );
+        self.add(
+            "runbookd_join_requests",
+            "Machines that asked how to join the Swarm, by outcome",
+            self.join_requests.clone(),
+        );
         self.add("runbookd_routes", "Alerts routed, by whether a rule matched", self.routes.clone());
         self.add("runbookd_verdicts", "Answers of the guards, by guard and verdict", self.verdicts.clone());
         self.add(
@@ -173,6 +194,26 @@ impl Metrics {
             "runbookd_step_duration_seconds",
             "How long steps took, waits included, by primitive",
             self.step_duration.clone(),
+        );
+        self.add(
+            "runbookd_attempts",
+            "Attempts that were judged, by rule, runbook and whether they helped; one that flapped was counted as helped before",
+            self.attempts.clone(),
+        );
+        self.add(
+            "runbookd_time_to_resolve_seconds",
+            "From the start of an attempt that helped to the resolve, or to what was expected of it",
+            self.time_to_resolve.clone(),
+        );
+        self.add(
+            "runbookd_undos",
+            "Undos that were started; each is a run, and counted as such too",
+            self.undos.clone(),
+        );
+        self.add(
+            "runbookd_verification_looks",
+            "Looks at what a rule or a runbook expects of a run that helped, by outcome",
+            self.looks.clone(),
         );
         self.add("runbookd_messages", "Attempts to deliver a message to people, by outcome", self.messages.clone());
         self.add("runbookd_reload", "Readings of rules and runbooks, by outcome", self.reloads.clone());
@@ -206,6 +247,16 @@ impl Metrics {
             self.journal_healthy.clone(),
         );
         self.add("runbookd_paused", "1 while the kill switch is pulled", self.paused.clone());
+        self.add(
+            "runbookd_breakers_open",
+            "Rules whose breaker is open: they start no run until a person closes it",
+            self.breakers.clone(),
+        );
+        self.add(
+            "runbookd_watchdog_silent",
+            "1 while the alert that is always expected (watchdog.match) is not heard",
+            self.watchdog_silent.clone(),
+        );
         self.add("runbookd_ready", "1 while every check of /readyz is good", self.ready.clone());
         let build: Family<Build, Gauge> = Family::default();
         build.get_or_create(&Build { version: env!("CARGO_PKG_VERSION").into() }).set(1);
@@ -227,6 +278,9 @@ impl Metrics {
         for outcome in ["matched", "no_rule"] {
             drop(self.routes.get_or_create(&Result { outcome: outcome.into() }));
         }
+        for outcome in ["met", "not_met", "unknown"] {
+            drop(self.looks.get_or_create(&Result { outcome: outcome.into() }));
+        }
         for on in On::ALL {
             for outcome in ["matched", "no_rule"] {
                 drop(self.events.get_or_create(&Happened { on: on.name().into(), outcome: outcome.into() }));
@@ -234,6 +288,9 @@ impl Metrics {
         }
         for reason in ["malformed", "unauthorized", "too_large", "timeout", "broken", "journal", "starting"] {
             drop(self.intake_rejected.get_or_create(&Cause { reason: reason.into() }));
+        }
+        for outcome in ["answered", "malformed", "unauthorized", "forbidden", "too_many", "unavailable"] {
+            drop(self.join_requests.get_or_create(&Result { outcome: outcome.into() }));
         }
         for state in [RunState::Done, RunState::Failed, RunState::Escalated, RunState::Interrupted] {
             drop(self.runs.get_or_create(&InState { state: run_state(state).into() }));
@@ -271,6 +328,11 @@ impl Metrics {
         self.event_posts.get_or_create(&Door { source: source.into(), code: code.to_string().into() }).inc();
     }
 
+    /// A machine asked how to join the Swarm: `answered`, `malformed`, `unauthorized`, `forbidden`, `too_many`, `unavailable`.
+    pub fn join_request(&self, outcome: &'static str) {
+        self.join_requests.get_or_create(&Result { outcome: outcome.into() }).inc();
+    }
+
     /// An alert was routed: `matched`, `no_rule`, `label_missing` …
     pub fn route(&self, outcome: impl Into<Word>) {
         self.routes.get_or_create(&Result { outcome: outcome.into() }).inc();
@@ -305,6 +367,31 @@ impl Metrics {
         let primitive = primitive.into();
         self.step_duration.get_or_create(&Primitive { primitive: primitive.clone() }).observe(secs);
         self.steps.get_or_create(&StepEnd { primitive, outcome: outcome_name(outcome).into() }).inc();
+    }
+
+    /// An attempt of a rule was judged. Names of rules and runbooks are the author's, and few.
+    pub fn judged(&self, rule: &str, runbook: &str, judgement: Judgement) {
+        let (rule, runbook) = (rule.to_string().into(), runbook.to_string().into());
+        self.attempts.get_or_create(&Judged { rule, runbook, judgement: judgement.name().into() }).inc();
+    }
+
+    /// An attempt helped, `secs` seconds after its start.
+    pub fn resolved_after(&self, secs: f64) {
+        self.time_to_resolve.observe(secs);
+    }
+
+    /// A person has what a run did put back.
+    pub fn undo_started(&self) {
+        self.undos.inc();
+    }
+
+    pub fn set_breakers_open(&self, open: usize) {
+        self.breakers.set(i64::try_from(open).unwrap_or(i64::MAX));
+    }
+
+    /// What is expected of a run that helped was looked at: `met`, `not_met`, `unknown`.
+    pub fn looked(&self, outcome: &'static str) {
+        self.looks.get_or_create(&Result { outcome: outcome.into() }).inc();
     }
 
     /// A delivery was tried: `sent`, `retried`, `unsendable`.
@@ -355,6 +442,10 @@ impl Metrics {
         self.commit_duration.observe(secs);
     }
 
+    pub fn set_watchdog_silent(&self, silent: bool) {
+        self.watchdog_silent.set(i64::from(silent));
+    }
+
     pub fn set_paused(&self, paused: bool) {
         self.paused.set(i64::from(paused));
     }
@@ -393,6 +484,7 @@ fn outcome_name(outcome: Outcome) -> &'static str {
         Outcome::InDoubt => "in_doubt",
         Outcome::Waiting => "waiting",
         Outcome::Applied => "applied",
+        Outcome::Planned => "planned",
         Outcome::Unchanged => "unchanged",
         Outcome::Observed => "observed",
         Outcome::Failed => "failed",
@@ -426,10 +518,13 @@ mod tests {
         metrics.escalation("no_rule");
         metrics.run_ended(RunState::Done, 0.5);
         metrics.step("scale", Outcome::Applied, 0.004);
+        metrics.judged("scale-out", "scale_out", Judgement::Helped);
+        metrics.resolved_after(30.0);
         metrics.message("sent");
         metrics.set_outbox(2, Duration::from_millis(1_500));
         metrics.reload_accepted(3, 2);
         metrics.event_post("registry", 202);
+        metrics.join_request("answered");
         metrics.reload_refused();
         metrics.commit(0.0002);
         metrics

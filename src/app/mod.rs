@@ -10,13 +10,16 @@ mod reconciler;
 pub mod reloader;
 pub mod report;
 mod scheduler;
+pub mod undo;
 pub mod watch;
 mod watcher;
 pub mod wiring;
 
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::model::effectiveness::Effectiveness;
 use crate::model::incident::{Incident, IncidentId};
+use crate::model::run::RunId;
 use crate::ports::{Alerts, Cluster, Humans, Journal, JournalError, NodeGroups, Posts, Queries, Reload};
 use crate::runbook::budget;
 use crate::runbook::catalog::Catalog;
@@ -27,7 +30,7 @@ use dispatcher::{Dispatcher, Input};
 use executor::Executor;
 use outbox::{Delivery, Outbox, OutboxParts};
 use serde::{Deserialize, Serialize};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -61,6 +64,7 @@ pub struct App {
     pub parts: Arc<Parts>,
     inbox: mpsc::UnboundedSender<Input>,
     paused: tokio::sync::watch::Receiver<Option<Paused>>,
+    effectiveness: tokio::sync::watch::Receiver<Kept>,
     outbox: Arc<Outbox>,
     executor: Arc<Executor>,
     tasks: Arc<Mutex<Vec<JoinHandle<()>>>>,
@@ -69,13 +73,21 @@ pub struct App {
     direct: Arc<Mutex<HashMap<String, jiff::Timestamp>>>,
 }
 
+/// What the attempts of each rule came to, by its name.
+pub type Kept = Arc<BTreeMap<String, Arc<Effectiveness>>>;
+
 /// Why a person's command was not carried out.
 #[derive(Debug, thiserror::Error)]
 pub enum CommandError {
     #[error("there is no open incident {0}")]
     NotFound(IncidentId),
+    #[error("there is no run {0}")]
+    NoRun(RunId),
     #[error("{0}")]
     Conflict(String),
+    /// What it needs to know could not be asked.
+    #[error("{0}")]
+    Unavailable(String),
     #[error("runbookd is shutting down")]
     Stopping,
 }
@@ -104,10 +116,12 @@ impl App {
         let seen = board.seen().clone();
         let (inbox, inputs) = mpsc::unbounded_channel();
         let (paused_tx, paused) = tokio::sync::watch::channel(board.paused().cloned());
+        let (kept, effectiveness) = tokio::sync::watch::channel(Arc::new(board.effectiveness().clone()));
         let executor = Executor::new(parts.clone(), inbox.clone(), paused.clone());
         let outbox = Arc::new(outbox::spawn(outbox_parts(&parts, left_behind)));
         let reconcile = Arc::new(Notify::new());
-        let mut tasks = vec![tokio::spawn(executor.clone().wake_sleepers())];
+        let mut tasks =
+            vec![tokio::spawn(executor.clone().wake_sleepers()), tokio::spawn(executor.clone().sweep_jobs())];
         if let Some(alerts) = parts.alerts.clone() {
             tasks.push(tokio::spawn(reconciler::run(parts.clone(), alerts, inbox.clone(), reconcile.clone())));
         }
@@ -126,6 +140,7 @@ impl App {
             outbox: outbox.clone(),
             reconcile,
             paused: paused_tx,
+            effectiveness: kept,
             answers: Vec::new(),
         };
         let dispatcher = tokio::spawn(async move {
@@ -142,6 +157,7 @@ impl App {
             parts,
             inbox,
             paused,
+            effectiveness,
             outbox,
             executor,
             tasks: Arc::new(Mutex::new(tasks)),
@@ -177,6 +193,29 @@ impl App {
         self.ask(|answer| Input::Close { id, by, reason, answer }).await?
     }
 
+    /// A person's word on what is asked about an incident.
+    pub async fn reply(&self, id: IncidentId, by: &str, reply: board::Reply) -> Result<Incident, CommandError> {
+        let by = by.to_string();
+        self.ask(|answer| Input::Reply { id, by, reply, answer }).await?
+    }
+
+    /// A person decides whether a rule of `mode: earned` runs by itself.
+    pub async fn set_trust(
+        &self,
+        rule: &str,
+        trusted: bool,
+        by: &str,
+        why: &str,
+    ) -> Result<board::Trust, CommandError> {
+        let (rule, by, why) = (rule.to_string(), by.to_string(), why.to_string());
+        self.ask(|answer| Input::SetTrust { rule, trusted, by, why, answer }).await?
+    }
+
+    /// What the rules of `mode: earned` have earned so far.
+    pub async fn trust(&self) -> Result<std::collections::BTreeMap<String, board::Trust>, CommandError> {
+        self.ask(|answer| Input::Trust { answer }).await
+    }
+
     /// Pulls the kill switch. When it returns, the switch is durable.
     pub async fn pause(&self, by: &str, reason: &str) -> Result<Paused, CommandError> {
         let (by, reason) = (by.to_string(), reason.to_string());
@@ -200,6 +239,17 @@ impl App {
 
     pub fn paused(&self) -> Option<Paused> {
         self.paused.borrow().clone()
+    }
+
+    /// A person closes the breaker of a rule, having looked at why it opened.
+    pub async fn close_breaker(&self, rule: &str, by: &str, reason: &str) -> Result<(), CommandError> {
+        let (rule, by, reason) = (rule.to_string(), by.to_string(), reason.to_string());
+        self.ask(|answer| Input::CloseBreaker { rule, by, reason, answer }).await?
+    }
+
+    /// What the attempts of each rule came to.
+    pub fn effectiveness(&self) -> Kept {
+        self.effectiveness.borrow().clone()
     }
 
     /// A new catalog is in force: unmatched incidents are routed again.

@@ -3,7 +3,7 @@
 
 use super::watch::Watch;
 use crate::model::diagnostic::Diagnostic;
-use crate::runbook::catalog::Catalog;
+use crate::runbook::catalog::{Catalog, Offers};
 use crate::runbook::files::Files;
 use arc_swap::ArcSwap;
 use std::path::PathBuf;
@@ -65,11 +65,11 @@ impl Drop for Reloader {
 pub fn spawn(
     rules: PathBuf,
     runbooks: PathBuf,
-    reload_targets: Vec<String>,
+    offers: Offers,
     catalog: Arc<ArcSwap<Catalog>>,
     on_outcome: impl Fn(Outcome) + Send + Sync + 'static,
 ) -> Reloader {
-    spawn_at(Pace::DEFAULT, rules, runbooks, reload_targets, catalog, on_outcome)
+    spawn_at(Pace::DEFAULT, rules, runbooks, offers, catalog, on_outcome)
 }
 
 /// The same at another pace.
@@ -77,14 +77,14 @@ pub fn spawn_at(
     pace: Pace,
     rules: PathBuf,
     runbooks: PathBuf,
-    reload_targets: Vec<String>,
+    offers: Offers,
     catalog: Arc<ArcSwap<Catalog>>,
     on_outcome: impl Fn(Outcome) + Send + Sync + 'static,
 ) -> Reloader {
     let changed = Arc::new(Notify::new());
     let watch = Watch::start(vec![rules.clone(), runbooks.clone()], changed.clone());
     let stop = Arc::new(Notify::new());
-    let look = Look { rules, runbooks, reload_targets, catalog, refused: None };
+    let look = Look { rules, runbooks, offers, catalog, refused: None };
     let task = tokio::spawn(run(pace, watch, look, changed, stop.clone(), on_outcome));
     Reloader { task, stop }
 }
@@ -166,7 +166,7 @@ enum Seen {
 struct Look {
     rules: PathBuf,
     runbooks: PathBuf,
-    reload_targets: Vec<String>,
+    offers: Offers,
     catalog: Arc<ArcSwap<Catalog>>,
     /// The digest of the content that was refused last.
     refused: Option<String>,
@@ -188,7 +188,7 @@ impl Look {
             return Seen::Unsettled;
         }
         let digest = files.digest.clone();
-        match Catalog::build(files, &self.rules, &self.runbooks, &self.reload_targets, Some(&running)) {
+        match Catalog::build(files, &self.rules, &self.runbooks, &self.offers, Some(&running)) {
             Ok(catalog) => {
                 self.refused = None;
                 let (rules, programs) = (catalog.rules.len(), catalog.programs.len());

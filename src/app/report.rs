@@ -7,6 +7,7 @@ use crate::model::duration::Duration;
 use crate::model::incident::{Incident, Reason, State};
 use crate::model::label::Labels;
 use crate::model::message::{Kind, Message, Section};
+use crate::model::mode::{Approval, Subject, Then};
 use crate::model::run::RunId;
 use crate::model::text::{visible, visible_lines};
 use jiff::Timestamp;
@@ -67,6 +68,75 @@ pub fn held(facts: &Facts, reason: &Reason) -> Message {
     let mut body = vec![Section::Text(visible_lines(&format!("{}\n{on}", reason.text), TEXT_CHARS))];
     body.extend(particulars(facts));
     message(facts, Kind::Escalation, title, body)
+}
+
+/// What a runbook would have done, whose rule is in shadow mode.
+pub fn rehearsal(facts: &Facts, effects: &[String], end: &str) -> Message {
+    let runbook = facts.incident.runbook.as_deref().unwrap_or_default();
+    let title = match effects.len() {
+        0 => format!("{runbook} would have changed nothing"),
+        _ => format!("What {runbook} would have done"),
+    };
+    let mut body = Vec::from_iter(list("Would have done", effects.iter().cloned()));
+    body.extend(paragraph(end));
+    let message = message(facts, Kind::FollowUp, title, body);
+    if facts.incident.escalated {
+        message
+    } else {
+        Message { severity: "info".to_string(), kind: Kind::Notice, ..message }
+    }
+}
+
+/// When people are asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asking {
+    /// Before a run.
+    First,
+    /// Within one.
+    Within,
+    /// Within one, about a plan that had been approved and is no longer what would be done.
+    Again,
+}
+
+/// What people are asked about an incident.
+pub fn approval(facts: &Facts, approval: &Approval, end: &str, asking: Asking) -> Message {
+    let id = facts.incident.id;
+    let mut body = Vec::new();
+    let (title, how) = match &approval.subject {
+        Subject::Plan(plan) => {
+            let title = match asking {
+                Asking::Again => {
+                    format!("{}: the world has moved on, and the plan needs a new approval", subject(facts))
+                }
+                Asking::First | Asking::Within => format!("{} waits for an approval", subject(facts)),
+            };
+            let effects = plan.effects.iter().map(|one| one.intent.to_string());
+            body.extend(list("To be done, exactly this", effects));
+            let hash = &plan.hash[..plan.hash.len().min(8)];
+            (title, format!("runbookd approve {id} --plan {hash}\nrunbookd deny {id} --reason TEXT"))
+        }
+        Subject::Question { text, answers, .. } => {
+            body.extend(list("Answers", answers.iter().cloned()));
+            (format!("{}: {}", subject(facts), visible(text, TITLE_CHARS)), format!("runbookd answer {id} ANSWER"))
+        }
+    };
+    body.extend(paragraph(end));
+    let then = match (approval.then, &approval.subject) {
+        (Then::Run, Subject::Plan(_)) => "it is done then",
+        _ => "a person takes over then",
+    };
+    let who = match (approval.by.is_empty(), approval.people) {
+        (true, 1) => "Anybody may answer".to_string(),
+        (true, people) => format!("{people} people must approve"),
+        (false, 1) => format!("{} may answer", approval.by.join(", ")),
+        (false, people) => format!("{people} of {} must approve", approval.by.join(", ")),
+    };
+    body.extend(paragraph(&format!("{who}, until {:.0}; {then}.\n{how}", approval.until)));
+    if asking == Asking::First {
+        body.extend(particulars(facts));
+    }
+    let told = asking != Asking::First && facts.incident.escalated;
+    message(facts, if told { Kind::FollowUp } else { Kind::Escalation }, title, body)
 }
 
 /// More about an incident that people were told of already.
@@ -151,7 +221,11 @@ fn message(facts: &Facts, kind: Kind, title: String, body: Vec<Section>) -> Mess
 fn subject(facts: &Facts) -> String {
     let labels = &facts.incident.labels;
     let what = match labels.value("alertname") {
-        "" => facts.incident.rule.as_deref().unwrap_or("An alert"),
+        "" => match (&facts.incident.rule, &facts.incident.event) {
+            (Some(rule), _) => rule,
+            (None, Some(event)) => event.name(),
+            (None, None) => "An alert",
+        },
         name => name,
     };
     let place = ["service", "node", "instance", "job"].iter().map(|name| labels.value(name)).find(|at| !at.is_empty());
@@ -319,6 +393,7 @@ mod tests {
             locks: Vec::new(),
             event: None,
             next_event: None,
+            approval: None,
             gave_back: false,
             acked_by: None,
             escalated: true,

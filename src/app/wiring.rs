@@ -21,7 +21,7 @@ use crate::config::secret::{Secret, Secrets};
 use crate::config::{ClusterKind, Config};
 use crate::model::diagnostic::Diagnostic;
 use crate::ports::{Alerts, Cluster, Humans, Journal, NodeGroups, PortError, Posts, Queries, Reload};
-use crate::runbook::catalog::Catalog;
+use crate::runbook::catalog::{Catalog, Offers};
 use crate::runbook::evaluate::Evaluator;
 use arc_swap::ArcSwap;
 use sha2::{Digest, Sha256};
@@ -55,7 +55,6 @@ pub struct Prepared {
     catalog: Arc<ArcSwap<Catalog>>,
     journal: PathBuf,
     real: Option<Real>,
-    reload: Arc<dyn Reload>,
     posts: Arc<dyn Posts>,
     alerts: Option<Arc<dyn Alerts>>,
     queries: Option<Arc<dyn Queries>>,
@@ -67,6 +66,7 @@ pub struct Prepared {
 struct Real {
     cluster: Arc<dyn Cluster>,
     groups: Arc<dyn NodeGroups>,
+    reload: Arc<dyn Reload>,
 }
 
 /// The running application and what runs beside it.
@@ -84,23 +84,23 @@ pub fn prepare(
     clock: Clock,
     metrics: Arc<Metrics>,
 ) -> Result<Prepared, WiringError> {
-    let targets: Vec<String> = config.reload.keys().cloned().collect();
-    let catalog = Catalog::load(&config.rules, &config.runbooks, &targets, None).map_err(WiringError::Catalog)?;
+    let offers = Offers::of(&config);
+    let catalog = Catalog::load(&config.rules, &config.runbooks, &offers, None).map_err(WiringError::Catalog)?;
     metrics.reload_accepted(catalog.rules.len(), catalog.programs.len());
     for warning in &catalog.warnings {
         tracing::warn!(%warning, "found in rules or runbooks");
     }
+    config.watchdog.parsed().map_err(WiringError::Setting)?;
     let setting = |error: PortError| WiringError::Setting(error.message);
-    let (real, reload): (Option<Real>, Arc<dyn Reload>) = match config.cluster {
+    let real = match config.cluster {
         ClusterKind::Docker => {
             // First: what is rendered for a reload is what it shows.
             let swarm: Arc<dyn Cluster> = Arc::new(SwarmCluster::new(&config.docker).map_err(setting)?);
-            let reload = Reloads::new(&config, &swarm).map_err(setting)?;
+            let reload = Arc::new(Reloads::new(&config, &swarm).map_err(setting)?);
             let groups = Arc::new(ConfiguredGroups::new(&config.node_groups).map_err(setting)?);
-            (Some(Real { cluster: swarm, groups }), Arc::new(reload))
+            Some(Real { cluster: swarm, groups, reload })
         }
-        // A simulated world has simulated effects only.
-        ClusterKind::Sim => (None, Arc::new(SimReload::new(&config.reload))),
+        ClusterKind::Sim => None,
     };
     Ok(Prepared {
         clock,
@@ -108,7 +108,6 @@ pub fn prepare(
         catalog: Arc::new(ArcSwap::from_pointee(catalog)),
         journal: path_of(&config.journal.url).map_err(|why| WiringError::Setting(format!("journal.url: {why}")))?,
         real,
-        reload,
         posts: posts(&config, secrets)?,
         alerts: alerts(&config, secrets)?,
         queries: queries(&config, secrets)?,
@@ -169,13 +168,15 @@ impl Prepared {
     /// Opens the journal and starts the application on it. While another process has the journal it waits, and says so through `waiting`.
     pub async fn start(self, waiting: impl Fn(&str)) -> Result<Running, WiringError> {
         let journal: Arc<dyn Journal> = Arc::new(open(&self.journal, waiting).await?);
-        let Real { cluster, groups } = match self.real {
+        let Real { cluster, groups, reload } = match self.real {
             Some(real) => real,
             None => {
                 // Behind the journal's lock: one process at a time has the world, too.
                 let world = SimCluster::open(self.config.world.as_deref(), &beside(&self.journal), self.clock);
                 let world = Arc::new(world.map_err(|error| WiringError::Setting(error.to_string()))?);
-                Real { cluster: world.clone(), groups: world }
+                // A simulated world has simulated effects only.
+                let reload = Arc::new(SimReload::new(&self.config.reload, world.clone()));
+                Real { cluster: world.clone(), groups: world, reload }
             }
         };
         let config = self.config.clone();
@@ -185,7 +186,7 @@ impl Prepared {
             journal: journal.clone(),
             cluster,
             groups,
-            reload: self.reload,
+            reload,
             posts: self.posts,
             alerts: self.alerts,
             queries: self.queries,
@@ -201,7 +202,7 @@ impl Prepared {
         let reloader = reloader::spawn(
             config.rules.clone(),
             config.runbooks.clone(),
-            config.reload.keys().cloned().collect(),
+            Offers::of(&config),
             self.catalog,
             move |outcome| reloaded(outcome, &teller, &metrics),
         );
@@ -259,6 +260,9 @@ fn reloaded(outcome: Outcome, app: &App, metrics: &Metrics) {
         Outcome::Swapped { rules, programs } => {
             metrics.reload_accepted(rules, programs);
             tracing::info!(rules, runbooks = programs, "changed rules and runbooks are in force");
+            for warning in &app.parts.catalog.load().warnings {
+                tracing::warn!(%warning, "found in rules or runbooks");
+            }
             app.catalog_swapped();
         }
         Outcome::Unchanged => metrics.reload_unchanged(),

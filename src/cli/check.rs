@@ -3,7 +3,7 @@
 use super::render;
 use crate::config::Config;
 use crate::model::diagnostic::Diagnostic;
-use crate::runbook::catalog::Catalog;
+use crate::runbook::catalog::{Catalog, Offers};
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -50,8 +50,7 @@ pub(super) fn load(
     runbooks: Option<PathBuf>,
     config: &Config,
 ) -> Result<Catalog, Vec<Diagnostic>> {
-    let targets: Vec<String> = config.reload.keys().cloned().collect();
     let rules = rules.unwrap_or_else(|| config.rules.clone());
     let runbooks = runbooks.unwrap_or_else(|| config.runbooks.clone());
-    Catalog::load(&rules, &runbooks, &targets, None)
+    Catalog::load(&rules, &runbooks, &Offers::of(config), None)
 }

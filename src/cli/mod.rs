@@ -2,6 +2,7 @@
 //!
 //! Exit codes: 0 good, 1 findings or failed, 2 wrong usage or configuration.
 
+pub mod approvals;
 pub mod check;
 pub mod client;
 pub mod config;
@@ -10,10 +11,12 @@ pub mod explain;
 pub mod incidents;
 pub mod pause;
 pub mod render;
+pub mod rules;
 pub mod run;
 pub mod runs;
 pub mod serve;
 pub mod table;
+pub mod undo;
 
 use crate::config::Config;
 use crate::config::read::{ConfigError, Loaded};
@@ -48,10 +51,28 @@ pub enum Command {
     Explain(explain::ExplainArgs),
     /// List incidents; show, acknowledge or close one
     Incidents(incidents::IncidentsArgs),
+    /// List what waits for a person's word
+    Approvals(approvals::ApprovalsArgs),
+    /// Approve a plan: exactly what it shows is done
+    Approve(approvals::ApproveArgs),
+    /// Say no to a plan or a question
+    Deny(approvals::DenyArgs),
+    /// Answer a runbook's question
+    Answer(approvals::AnswerArgs),
+    /// Show what the rules of `mode: earned` have earned
+    Trust(approvals::ApprovalsArgs),
+    /// Let a rule of `mode: earned` run by itself
+    Promote(approvals::TrustArgs),
+    /// Have a rule of `mode: earned` ask again
+    Demote(approvals::TrustArgs),
     /// Run a runbook, if a rule `on: manual` allows it
     Run(run::RunArgs),
     /// List runs; show one as a timeline
     Runs(runs::RunsArgs),
+    /// Show what would put back what a run did; do it
+    Undo(undo::UndoArgs),
+    /// List the rules with what their runs came to; close a breaker
+    Rules(rules::RulesArgs),
     /// Pull the kill switch: no run starts, no effect happens
     Pause(pause::PauseArgs),
     /// Release the kill switch
@@ -86,8 +107,17 @@ pub fn run(cli: Cli) -> ExitCode {
         },
         Command::Demo(args) => one_thread(demo::run(args)),
         Command::Incidents(args) => one_thread(incidents::run(args, json)),
+        Command::Approvals(args) => one_thread(approvals::list(args, json)),
+        Command::Approve(args) => one_thread(approvals::approve(args, json)),
+        Command::Deny(args) => one_thread(approvals::deny(args, json)),
+        Command::Answer(args) => one_thread(approvals::answer(args, json)),
+        Command::Trust(args) => one_thread(approvals::trust(args, json)),
+        Command::Promote(args) => one_thread(approvals::set_trust(args, "promote", json)),
+        Command::Demote(args) => one_thread(approvals::set_trust(args, "demote", json)),
         Command::Run(args) => one_thread(run::run(args, json)),
         Command::Runs(args) => one_thread(runs::run(args, json)),
+        Command::Undo(args) => one_thread(undo::run(args, json)),
+        Command::Rules(args) => one_thread(rules::run(args, json)),
         Command::Pause(args) => one_thread(pause::pause(args, json)),
         Command::Resume(args) => one_thread(pause::resume(args, json)),
     };

@@ -118,6 +118,9 @@ pub fn timeline(detail: &RunDetail) {
     if let Some(reason) = &run.reason {
         println!("  {}", visible(&reason.to_string(), 1_000));
     }
+    if let Some(undoes) = run.undoes {
+        println!("  it undoes run {undoes}");
+    }
     let resumed = if run.resumes > 0 { format!(", resumed {} times", run.resumes) } else { String::new() };
     println!(
         "  rule {}, program {}, started {}{resumed}",

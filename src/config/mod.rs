@@ -7,6 +7,8 @@ pub mod show;
 
 use crate::model::duration::Duration;
 use crate::model::join::JoinRole;
+use crate::model::matcher::Matcher;
+use crate::model::mode::Mode;
 pub use reload::ReloadTarget;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -35,12 +37,17 @@ pub struct Config {
     pub prometheus: PrometheusConfig,
     pub slack: SlackConfig,
     pub heartbeat: HeartbeatConfig,
+    pub watchdog: WatchdogConfig,
     pub intake: IntakeConfig,
     pub hooks: HooksConfig,
     pub doors: DoorsConfig,
     pub incidents: IncidentsConfig,
     pub runs: RunsConfig,
     pub bounds: BoundsConfig,
+    /// How far any rule may go by itself, whatever it says: `shadow`, `approve`, `earned` or `auto`.
+    pub max_mode: Mode,
+    /// Groups of people, for the rules' `approve.by`: the names that they give with `--by`.
+    pub groups: BTreeMap<String, Vec<String>>,
     pub reload: BTreeMap<String, ReloadTarget>,
     pub http_targets: BTreeMap<String, HttpTarget>,
     pub node_groups: BTreeMap<String, NodeGroupConfig>,
@@ -111,6 +118,17 @@ pub struct HeartbeatConfig {
     pub every: Duration,
 }
 
+/// An alert that always fires, so that its silence tells that no alert arrives.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct WatchdogConfig {
+    /// Matchers in Alertmanager's syntax, as a rule's. Without any, none is expected.
+    #[serde(rename = "match")]
+    pub matchers: Vec<String>,
+    /// A post of it must come this often: longer than the `repeat_interval` of its route.
+    pub every: Duration,
+}
+
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct IntakeConfig {
@@ -142,6 +160,8 @@ pub struct IncidentsConfig {
     pub flap_window: Duration,
     /// Flaps after which an incident escalates instead of trying again.
     pub flaps: u32,
+    /// So many attempts of a rule in a row that did not help open its breaker; 0: none do. A rule's own `guards.breaker` beats it.
+    pub breaker: u32,
     /// Without `alertmanager.url`: an open incident unseen for this long escalates as stale.
     pub stale_after: Duration,
     pub reconcile_every: Duration,
@@ -265,12 +285,15 @@ impl Default for Config {
             prometheus: PrometheusConfig::default(),
             slack: SlackConfig::default(),
             heartbeat: HeartbeatConfig::default(),
+            watchdog: WatchdogConfig::default(),
             intake: IntakeConfig::default(),
             hooks: HooksConfig::default(),
             doors: DoorsConfig::default(),
             incidents: IncidentsConfig::default(),
             runs: RunsConfig::default(),
             bounds: BoundsConfig::default(),
+            max_mode: Mode::Auto,
+            groups: BTreeMap::new(),
             reload: BTreeMap::new(),
             http_targets: BTreeMap::new(),
             node_groups: BTreeMap::new(),
@@ -310,6 +333,20 @@ impl Default for HeartbeatConfig {
     }
 }
 
+impl Default for WatchdogConfig {
+    fn default() -> Self {
+        WatchdogConfig { matchers: Vec::new(), every: Duration::from_secs(300) }
+    }
+}
+
+impl WatchdogConfig {
+    /// The matchers, or what is wrong with the first that cannot be read.
+    pub fn parsed(&self) -> Result<Vec<Matcher>, String> {
+        let read = |text: &String| Matcher::parse(text).map_err(|error| format!("watchdog.match: {text:?}: {error}"));
+        self.matchers.iter().map(read).collect()
+    }
+}
+
 impl Default for IntakeConfig {
     fn default() -> Self {
         IntakeConfig { body_limit_mib: 32, timeout: Duration::from_secs(10) }
@@ -321,6 +358,7 @@ impl Default for IncidentsConfig {
         IncidentsConfig {
             flap_window: Duration::from_secs(900),
             flaps: 3,
+            breaker: 5,
             stale_after: Duration::from_secs(12 * 3600),
             reconcile_every: Duration::from_secs(60),
         }

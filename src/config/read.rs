@@ -255,6 +255,7 @@ mod tests {
                 (_, "RUNBOOKD_JOIN_ROLE") => "manager".to_string(),
                 (Value::Bool(set), _) => (!set).to_string(),
                 (Value::Number(number), _) => (number.as_u64().expect("whole") + 1).to_string(),
+                (Value::Array(_), _) => r#"["alertname=Watchdog"]"#.to_string(),
                 (Value::String(text), _) if Duration::parse(text).is_ok() => "17s".to_string(),
                 _ => "else/where".to_string(),
             };

@@ -1,9 +1,10 @@
 //! May we? Checks before a run and before each effect. Each answer names its guard and the figure (DESIGN §8).
 
-use crate::model::cluster::{Mode, Service, ServiceChange, ServiceIntent};
+use crate::model::cluster::{self, Service, ServiceChange, ServiceIntent};
 use crate::model::duration::Duration;
 use crate::model::incident::{IncidentId, Reason};
 use crate::model::label::Labels;
+use crate::model::mode::Mode;
 use crate::model::rule::Rule;
 use jiff::Timestamp;
 
@@ -18,6 +19,8 @@ pub enum Verdict {
     },
     /// Never for this incident: a person takes over.
     Deny(Reason),
+    /// First find out what it would do: to tell people, or to ask them.
+    Rehearse,
     /// Nothing of it fires any more.
     Resolved,
 }
@@ -39,6 +42,7 @@ impl Verdict {
             Verdict::Allow => "allow",
             Verdict::Hold { .. } => "hold",
             Verdict::Deny(_) => "deny",
+            Verdict::Rehearse => "rehearse",
             Verdict::Resolved => "resolved",
         }
     }
@@ -67,6 +71,12 @@ pub struct Situation<'a> {
     /// Who pulled the kill switch, and why.
     pub paused: Option<&'a str>,
     pub firing: Firing,
+    /// How far the rule may go by itself now: `Shadow`, `Approve` or `Auto`.
+    pub mode: Mode,
+    /// A person has approved the run.
+    pub approved: bool,
+    /// Why the rule's breaker is open, if it is.
+    pub breaker: Option<&'a str>,
     /// Attempts made within this incident: later ones are exempt from the cooldown.
     pub attempt: u32,
     /// When a run of this rule and key last had an effect, and which.
@@ -81,12 +91,15 @@ type Guard = fn(&Rule, &Situation) -> Verdict;
 
 /// The guards before a run, in order; the first that does not allow decides.
 pub fn before_run(rule: &Rule, situation: &Situation) -> (&'static str, Verdict) {
-    let guards: [(&'static str, Guard); 5] = [
+    let guards: [(&'static str, Guard); 8] = [
         ("paused", paused),
         ("still_firing", still_firing),
+        ("mode", shadow),
+        ("breaker", breaker),
         ("cooldown", cooldown),
         ("budget", budget),
         ("lock", lock),
+        ("approval", approval),
     ];
     for (name, guard) in guards {
         match guard(rule, situation) {
@@ -122,6 +135,23 @@ fn still_firing(_: &Rule, situation: &Situation) -> Verdict {
     }
     let text = "it is silenced or inhibited in Alertmanager";
     Verdict::Hold { until: None, page: Page::Never, reason: Reason::new("suppressed", text) }
+}
+
+/// A rehearsal changes nothing: it needs no lock, and no cooldown or budget counts it.
+fn shadow(_: &Rule, situation: &Situation) -> Verdict {
+    if situation.mode == Mode::Shadow { Verdict::Rehearse } else { Verdict::Allow }
+}
+
+/// Asked last: people are not asked about what could not run.
+fn approval(_: &Rule, situation: &Situation) -> Verdict {
+    if situation.mode == Mode::Approve && !situation.approved { Verdict::Rehearse } else { Verdict::Allow }
+}
+
+fn breaker(_: &Rule, situation: &Situation) -> Verdict {
+    match situation.breaker {
+        None => Verdict::Allow,
+        Some(why) => Verdict::Deny(Reason::new("breaker", why)),
+    }
 }
 
 fn cooldown(rule: &Rule, situation: &Situation) -> Verdict {
@@ -219,7 +249,7 @@ fn granted(rule: &Rule, labels: &Labels, primitive: &str, target: &str) -> Resul
 fn within_bounds(rule: &Rule, bounds: Bounds, intent: &ServiceIntent, service: &Service) -> Result<(), Reason> {
     let ServiceChange::Scale { from, to } = intent.change else { return Ok(()) };
     let name = &intent.service;
-    if service.mode != Mode::Replicated {
+    if service.mode != cluster::Mode::Replicated {
         return Err(Reason::new(
             "bounds",
             format!("{name} is not a replicated service: it has no number of replicas to set"),

@@ -175,7 +175,7 @@ fn last_seen(history: &[Step], name: &str) -> Option<Seen> {
             let all = step.value.as_ref().and_then(Value::as_array)?;
             all.iter().find(|value| value["name"] == name).map(seen_in)
         }
-        (_, Outcome::Applied | Outcome::Unchanged) => match &step.intent {
+        (_, Outcome::Applied | Outcome::Planned | Outcome::Unchanged) => match &step.intent {
             Some(Intent::Services(intents)) => {
                 intents.iter().find(|intent| intent.service == name).map(|intent| match &intent.change {
                     ServiceChange::Scale { to, .. } => Seen { replicas: Some(*to), ..Seen::default() },

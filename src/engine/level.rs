@@ -54,7 +54,7 @@ pub fn first(alert: &Alert, group: &GroupRef, now: Timestamp) -> (Change, Option
     (Change::Fired, Some(level))
 }
 
-/// What `alert`, told at `now`, does to what was known.
+/// What `alert`, told at `now`, does to what was known. `acted_at`: when a run last had an effect on account of it.
 ///
 /// | known | told | then |
 /// |---|---|---|
@@ -64,8 +64,15 @@ pub fn first(alert: &Alert, group: &GroupRef, now: Timestamp) -> (Change, Option
 /// | resolved | resolved | repeat; a doubtful refire is off |
 /// | resolved | firing, started before the known start | stale |
 /// | resolved | firing, same start, within the reorder window | doubtful |
+/// | resolved | firing, started before something was last done about it, within the reorder window | doubtful |
 /// | resolved | firing | fired |
-pub fn observe(level: &mut Level, alert: &Alert, group: &GroupRef, now: Timestamp) -> Change {
+pub fn observe(
+    level: &mut Level,
+    alert: &Alert,
+    group: &GroupRef,
+    acted_at: Option<Timestamp>,
+    now: Timestamp,
+) -> Change {
     match (level.alert.status, alert.status) {
         (Status::Firing, Status::Firing) => {
             take(level, alert, group, now);
@@ -88,8 +95,11 @@ pub fn observe(level: &mut Level, alert: &Alert, group: &GroupRef, now: Timestam
             let resolved_at = level.resolved_at.unwrap_or(Timestamp::MIN);
             if alert.starts_at < known {
                 Change::Stale
-            } else if alert.starts_at == known && now.duration_since(resolved_at) < REORDER_WINDOW.signed() {
+            } else if (alert.starts_at == known || acted_at.is_some_and(|acted| alert.starts_at <= acted))
+                && now.duration_since(resolved_at) < REORDER_WINDOW.signed()
+            {
                 level.refire_at = Some(resolved_at + REORDER_WINDOW.signed());
+                level.alert.starts_at = alert.starts_at;
                 level.last_seen = now;
                 Change::Doubtful
             } else {
@@ -167,6 +177,11 @@ mod tests {
 
     /// Tells (status, startsAt, endsAt) at given seconds; the changes in order.
     fn check(told_at: &[(i64, Status, i64, Option<i64>)], expect: &[Change]) {
+        check_acted(None, told_at, expect);
+    }
+
+    /// The same, when something was done about it at that second.
+    fn check_acted(acted: Option<i64>, told_at: &[(i64, Status, i64, Option<i64>)], expect: &[Change]) {
         let group = GroupRef::default();
         let mut level: Option<Level> = None;
         let mut changes = Vec::new();
@@ -178,7 +193,7 @@ mod tests {
                     changes.push(change);
                     level = first;
                 }
-                Some(level) => changes.push(observe(level, &alert, &group, at(*now))),
+                Some(level) => changes.push(observe(level, &alert, &group, acted.map(at), at(*now))),
             }
         }
         assert_eq!(changes, expect, "{told_at:?}");
@@ -208,12 +223,23 @@ mod tests {
     }
 
     #[test]
+    fn what_began_before_something_was_done_about_it_is_doubtful() {
+        use Change::*;
+        use Status::{Firing as F, Resolved as R};
+        let told = |starts| [(0, F, 0, None), (9, R, 0, Some(8)), (12, F, starts, None), (80, F, starts, None)];
+        check_acted(Some(5), &told(4), &[Fired, Resolved, Doubtful, Fired]);
+        check_acted(Some(5), &told(5), &[Fired, Resolved, Doubtful, Fired]);
+        check_acted(Some(5), &told(6), &[Fired, Resolved, Fired, Repeat]);
+        check_acted(None, &told(4), &[Fired, Resolved, Fired, Repeat]);
+    }
+
+    #[test]
     fn a_doubtful_refire_counts_when_nothing_denied_it() {
         let group = GroupRef::default();
         let (_, level) = first(&told(Status::Firing, 0, None), &group, at(0));
         let mut level = level.expect("it fires");
-        observe(&mut level, &told(Status::Resolved, 0, Some(8)), &group, at(9));
-        observe(&mut level, &told(Status::Firing, 0, None), &group, at(12));
+        observe(&mut level, &told(Status::Resolved, 0, Some(8)), &group, None, at(9));
+        observe(&mut level, &told(Status::Firing, 0, None), &group, None, at(12));
         assert!(!settle_doubt(&mut level, at(68)));
         assert!(settle_doubt(&mut level, at(69)));
         assert!(level.firing());

@@ -30,6 +30,8 @@ pub enum Event {
     Refired {
         too_often: bool,
     },
+    /// It fires since before its last run had its effect: that has its time to show first.
+    Decaying,
     /// A person acknowledged it.
     Acknowledged,
     /// A person closed it, or a rule of a newer catalog took its alerts over.
@@ -63,7 +65,8 @@ pub fn next(state: State, event: Event) -> Option<(State, Act)> {
         (S::Open | S::Held, E::Allowed) | (S::AwaitingApproval, E::Allowed) => (S::Running, Start),
         // A person has a runbook run for an incident that was handed over.
         (S::Escalated, E::Allowed) => (S::Running, Start),
-        (S::Open | S::Held, E::Held) => (S::Held, Wait),
+        // It is approved, and another guard does not allow it just now.
+        (S::Open | S::Held | S::AwaitingApproval, E::Held) => (S::Held, Wait),
         (S::Open | S::Held, E::Asked) => (S::AwaitingApproval, Wait),
         (S::Open | S::Held | S::AwaitingApproval, E::Denied | E::WaitedTooLong | E::HandedOver) => {
             (S::Escalated, Escalate)
@@ -86,6 +89,7 @@ pub fn next(state: State, event: Event) -> Option<(State, Act)> {
         (S::Recovered, E::WaitedTooLong) => (S::Escalated, Escalate),
 
         (S::Resolved, E::Refired { too_often: false }) => (S::Open, Consider),
+        (S::Resolved, E::Decaying) => (S::Verifying, Verify),
         (S::Resolved, E::Refired { too_often: true }) => (S::Escalated, Escalate),
         // `on_resolved` failed: what was taken is not given back.
         (S::Resolved, E::HandedOver) => (S::Escalated, Escalate),
@@ -102,6 +106,7 @@ pub fn next(state: State, event: Event) -> Option<(State, Act)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     const EVENTS: [Event; 17] = [
         Event::Allowed,
@@ -120,7 +125,7 @@ mod tests {
         Event::Refired { too_often: true },
         Event::Acknowledged,
         Event::Closed,
-        Event::Resolved,
+        Event::Decaying,
     ];
 
     #[test]
@@ -150,6 +155,9 @@ mod tests {
             (Escalated, E::Closed, Some(Resolved)),
             (Resolved, E::Refired { too_often: false }, Some(Open)),
             (Resolved, E::Refired { too_often: true }, Some(Escalated)),
+            (Resolved, E::Decaying, Some(Verifying)),
+            (Running, E::Decaying, None),
+            (Escalated, E::Decaying, None),
             (Resolved, E::Allowed, None),
             (Resolved, E::RunDone { firing: true }, None),
         ];
@@ -169,6 +177,65 @@ mod tests {
                     assert_eq!(to == State::Escalated, act == Act::Escalate, "{state} on {event:?}");
                 }
             }
+        }
+    }
+
+    /// How near the end a state is, for what nobody asked for: a person, then the end. Only what fires anew, a person, or another attempt leads back.
+    fn rank(state: State) -> u8 {
+        match state {
+            State::Open => 0,
+            State::Held | State::AwaitingApproval => 1,
+            State::Running => 2,
+            State::Verifying => 3,
+            State::Recovered => 4,
+            State::Escalated => 5,
+            State::Resolved => 6,
+        }
+    }
+
+    /// What may lead back: another attempt, a refire, a person, and a hand-over of what had resolved (nothing was given back).
+    fn may_lead_back(from: State, event: Event) -> bool {
+        matches!(
+            (from, event),
+            (_, Event::NotHelped { retry: true } | Event::Refired { .. } | Event::Decaying)
+                | (State::Escalated, Event::Allowed)
+                | (State::Resolved, Event::HandedOver)
+        )
+    }
+
+    #[test]
+    fn nothing_but_another_attempt_a_refire_or_a_person_leads_back() {
+        for from in State::ALL {
+            for event in EVENTS {
+                let Some((to, _)) = next(from, event) else { continue };
+                let forward = rank(to) >= rank(from);
+                assert!(forward || may_lead_back(from, event), "{from} goes back to {to} on {event:?}");
+            }
+        }
+    }
+
+    proptest! {
+        /// Whatever happens in whatever order: an incident that is left alone ends resolved or with a person, and never starts a run that nobody allowed.
+        #[test]
+        fn any_course_ends_when_it_is_left_alone(events in prop::collection::vec(prop::sample::select(&EVENTS[..]), 0..60)) {
+            let mut state = State::Open;
+            let mut live = false;
+            for event in events {
+                let Some((to, act)) = next(state, event) else { continue };
+                // No event starts a second run beside the first.
+                prop_assert!(!(live && act == Act::Start), "{state} on {event:?}");
+                prop_assert_eq!(act == Act::Start, to == State::Running && state != State::Running);
+                live = to == State::Running;
+                state = to;
+            }
+            // Time alone brings these: the run ends, its time to verify runs out, a hold is too long.
+            for event in [Event::RunDone { firing: true }, Event::NotHelped { retry: false }, Event::WaitedTooLong] {
+                state = next(state, event).map_or(state, |(to, _)| to);
+            }
+            prop_assert!(matches!(state, State::Escalated | State::Resolved), "it ends {state}");
+            // And what resolves then is over.
+            state = next(state, Event::Resolved).map_or(state, |(to, _)| to);
+            prop_assert_eq!(state, State::Resolved);
         }
     }
 

@@ -6,8 +6,10 @@ pub mod intent;
 pub mod level;
 pub mod lifecycle;
 pub mod settle;
+pub mod undo;
 
 pub mod machines;
+pub mod plan;
 pub mod query;
 pub mod route;
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! Values put into a PromQL expression: as the text of a label's value, escaped, and nowhere else.
 
+use crate::model::promql;
 use serde_json::{Map, Value};
 
 /// Puts a value in for each `$name` in a string of the expression. What is quoted stays quoted, whatever the value says; a `$name` outside of quotes
@@ -66,17 +67,7 @@ fn escaped(name: &str, value: &Value, quote: Option<char>) -> Result<String, Str
             "promql: the value of ${name} has a backtick, which nothing escapes between backticks: use \"\""
         )),
         Some('`') => Ok(text),
-        Some(_) => Ok(text.chars().fold(String::new(), |mut out, c| {
-            match c {
-                '\\' => out.push_str("\\\\"),
-                '"' => out.push_str("\\\""),
-                '\'' => out.push_str("\\'"),
-                '\n' => out.push_str("\\n"),
-                '\r' => out.push_str("\\r"),
-                c => out.push(c),
-            }
-            out
-        })),
+        Some(quote) => Ok(promql::escaped(&text, quote)),
     }
 }
 
@@ -100,6 +91,9 @@ mod tests {
         check(r#"up{job="$job"}"#, json!({"job": "x\"} or vector(1) #"}), Ok(r#"up{job="x\"} or vector(1) #"}"#));
         check(r#"up{job="$job"}"#, json!({"job": "x\\"}), Ok(r#"up{job="x\\"}"#));
         check("up{job='$job'}", json!({"job": "it's"}), Ok(r"up{job='it\'s'}"));
+        // Prometheus refuses an escaped quote of the other kind.
+        check(r#"up{job="$job"}"#, json!({"job": "it's"}), Ok(r#"up{job="it's"}"#));
+        check("up{job='$job'}", json!({"job": "\"x\""}), Ok(r#"up{job='"x"'}"#));
         check(r#"up{a="\"$job"}"#, json!({"job": "\""}), Ok(r#"up{a="\"\""}"#));
         check("rate(x[5m]) # costs 5$", json!({}), Ok("rate(x[5m]) # costs 5$"));
         check("up{job=$job}", json!({"job": "web"}), Err("must stand between quotes"));

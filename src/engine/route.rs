@@ -60,6 +60,9 @@ fn key(rule: &Rule, labels: &Labels, fingerprint: Fingerprint) -> Result<String,
     if let Some(label) = rule.allow.iter().find_map(|grant| grant.target.missing(labels)) {
         return Err(missing(label, "`allow`"));
     }
+    if let Some(label) = rule.verify.missing(labels) {
+        return Err(missing(label, "`verify`"));
+    }
     Ok(key.unwrap_or_else(|| fingerprint.to_string()))
 }
 

@@ -1,21 +1,66 @@
-//! The rules and runbooks in force.
+//! The rules and runbooks in force, with what their attempts came to, and the breakers of the rules.
 
+use crate::app::Kept;
+use crate::http::body;
 use crate::http::problem::Problem;
-use crate::http::shared::Shared;
-use crate::http::view::{RuleView, RunbookView};
+use crate::http::shared::{Live, Shared};
+use crate::http::view::{Command, RuleView, RunbookView, TrustView};
+use crate::model::effectiveness::Tally;
 use axum::Json;
-use axum::extract::State;
+use axum::extract::{Path, Request, State};
 use serde_json::{Value, json};
 use std::sync::Arc;
 
 pub async fn rules(State(shared): State<Arc<Shared>>) -> Result<Json<Value>, Problem> {
-    let catalog = shared.need_live()?.catalog.load_full();
-    let rules: Vec<RuleView> = catalog.rules.iter().map(|rule| RuleView::from(&**rule)).collect();
+    let live = shared.need_live()?;
+    let (catalog, kept) = (live.catalog.load_full(), kept(&live));
+    let view = |name: &str, view: RuleView| view.with(kept.get(name).map(|kept| &**kept));
+    let rules: Vec<RuleView> = catalog.rules.iter().map(|rule| view(&rule.name, RuleView::from(&**rule))).collect();
+    Ok(Json(json!({ "rules": rules })))
+}
+
+pub async fn trust(State(shared): State<Arc<Shared>>) -> Result<Json<Value>, Problem> {
+    let trust = shared.need_live()?.need_app()?.trust().await?;
+    let rules: Vec<TrustView> = trust.into_iter().map(|(rule, trust)| TrustView::new(&rule, trust)).collect();
     Ok(Json(json!({ "rules": rules })))
 }
 
 pub async fn runbooks(State(shared): State<Arc<Shared>>) -> Result<Json<Value>, Problem> {
-    let catalog = shared.need_live()?.catalog.load_full();
-    let runbooks: Vec<RunbookView> = catalog.programs.values().map(|program| RunbookView::from(&**program)).collect();
+    let live = shared.need_live()?;
+    let (catalog, kept) = (live.catalog.load_full(), kept(&live));
+    let view = |program| {
+        let view = RunbookView::from(program);
+        let tallies = kept.values().filter_map(|kept| kept.runbooks.get(&view.name));
+        let total = tallies.fold(Tally::default(), |mut total, tally| {
+            total.add(tally);
+            total
+        });
+        RunbookView { effectiveness: total.into(), ..view }
+    };
+    let runbooks: Vec<RunbookView> = catalog.programs.values().map(|program| view(&**program)).collect();
     Ok(Json(json!({ "runbooks": runbooks })))
+}
+
+/// A person closes the breaker of a rule. One that is gone from the files may have an open one too.
+pub async fn close_breaker(
+    State(shared): State<Arc<Shared>>,
+    Path(name): Path<String>,
+    request: Request,
+) -> Result<Json<Value>, Problem> {
+    let live = shared.need_live()?;
+    let (head, body) = request.into_parts();
+    let command: Command = body::command(&shared, &head.headers, body).await?;
+    if command.by.trim().is_empty() {
+        return Err(Problem::malformed("\"by\" says who commands; it cannot be empty"));
+    }
+    let app = live.need_app()?;
+    if live.catalog.load().rule(&name).is_none() && !app.effectiveness().contains_key(&name) {
+        return Err(Problem::not_found(format!("there is no rule {name:?}; GET /api/v1/rules lists them")));
+    }
+    app.close_breaker(&name, &command.by, &command.reason).await?;
+    Ok(Json(json!({ "rule": name, "breaker": null })))
+}
+
+fn kept(live: &Live) -> Kept {
+    live.app.as_ref().map(|app| app.effectiveness()).unwrap_or_default()
 }

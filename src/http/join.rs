@@ -52,8 +52,23 @@ impl Gate {
     }
 }
 
-/// `GET /api/v1/nodes/join?role=worker|manager`.
+/// `GET /api/v1/nodes/join?role=worker|manager`. Each use is counted.
 pub async fn ask(State(shared): State<Arc<Shared>>, request: Request) -> Result<Response, Problem> {
+    let outcome = answer(&shared, request).await;
+    shared.metrics.join_request(match &outcome {
+        Ok(_) => "answered",
+        Err(problem) => match problem.status {
+            400 => "malformed",
+            401 => "unauthorized",
+            403 => "forbidden",
+            429 => "too_many",
+            _ => "unavailable",
+        },
+    });
+    outcome
+}
+
+async fn answer(shared: &Shared, request: Request) -> Result<Response, Problem> {
     let Some(token) = &shared.keys.join else {
         return Err(Problem::forbidden(
             "no token is set that machines could ask to join with: put a long random string into a file and name it in join.token_file \
@@ -80,7 +95,7 @@ pub async fn ask(State(shared): State<Arc<Shared>>, request: Request) -> Result<
     }
     let peer = request.extensions().get::<Peer>();
     let address = peer.map_or_else(|| "an unknown address".to_string(), |peer| peer.0.ip().to_canonical().to_string());
-    journal(&shared, &JoinAsked { role, address, at: shared.clock.now() }).await?;
+    journal(shared, &JoinAsked { role, address, at: shared.clock.now() }).await?;
     let answer = live.cluster.join_token(role).await?;
     let view = JoinView { managers: answer.managers.clone(), token: answer.expose().to_string() };
     Ok(([(header::CACHE_CONTROL, "no-store")], Json(view)).into_response())

@@ -2,6 +2,7 @@
 //!
 //! Nothing acts inside a handler: intake journals and answers, queries read the journal, commands go to [`crate::app::App`].
 
+pub mod approvals;
 pub mod auth;
 pub mod body;
 pub mod catalog;
@@ -22,4 +23,5 @@ pub mod router;
 pub mod runs;
 pub mod server;
 pub mod shared;
+pub mod undo;
 pub mod view;

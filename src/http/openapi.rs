@@ -15,9 +15,9 @@ mod tests {
     use crate::http::problem::Problem;
     use crate::http::router::{Access, routes};
     use crate::http::view::{
-        Check, Command, EventsView, IncidentDetail, IncidentPage, IncidentView, JoinView, LevelView, PauseView,
-        Readiness, RuleView, RunAccepted, RunDetail, RunPage, RunRequest, RunView, RunbookView, ServiceView, StepView,
-        TransitionView,
+        BreakerView, Check, Command, EffectivenessView, EventsView, IncidentDetail, IncidentPage, IncidentView,
+        JoinView, LevelView, PauseView, Readiness, RuleView, RunAccepted, RunDetail, RunPage, RunRequest, RunView,
+        RunbookView, ServiceView, StepView, TransitionView, UndoRequest, UndoStarted, UndoStepView, UndoView,
     };
     use crate::model::alert::{Alert, Fingerprint, GroupRef, Level, Status};
     use crate::model::cluster::{self, Node, Service, UpdateState};
@@ -25,7 +25,8 @@ mod tests {
     use crate::model::hook::deploy;
     use crate::model::incident::{Incident, IncidentId, Reason, State, Transition};
     use crate::model::label::Labels;
-    use crate::model::rule::Rule;
+    use crate::model::mode::{Approvers, Mode};
+    use crate::model::rule::{Rule, Verify};
     use crate::model::run::{Handler, Input, ProgramHash, Run, RunId, RunState};
     use crate::model::step::{Intent, Outcome, Step, StepError};
     use jiff::Timestamp;
@@ -127,7 +128,16 @@ mod tests {
         check("StepError", step.error.as_ref().expect("an error"));
         check("Step", &step);
         check("Rule", &RuleView::from(&rule()));
+        let step = UndoStepView { seq: 0, did: "x".into(), undo: "does".into(), what: "x".into() };
+        check("UndoStep", &step);
+        let plan = UndoView { run: RunId(1), plan: "x".into(), refused: None, steps: vec![step], source: "x".into() };
+        check("Undo", &plan);
+        check("UndoRequest", &UndoRequest { by: "me".into(), reason: String::new(), plan: "x".into() });
+        check("UndoStarted", &UndoStarted { incident: IncidentId(1), run: Some(RunId(1)) });
         check("Runbook", &runbook());
+        check("Effectiveness", &EffectivenessView::default());
+        check("Breaker", &BreakerView { opened_at: Timestamp::UNIX_EPOCH, after: 5 });
+        check("BreakerClosed", &json!({ "rule": "x", "breaker": null }));
         check("Service", &ServiceView::from(service()));
         check("Node", &node());
         check("Join", &JoinView { managers: vec![], token: String::new() });
@@ -179,6 +189,7 @@ mod tests {
             locks: Vec::new(),
             event: None,
             next_event: None,
+            approval: None,
             gave_back: false,
             acked_by: None,
             escalated: false,
@@ -218,6 +229,10 @@ mod tests {
             runbook: String::new(),
             program: ProgramHash("".into()),
             handler: Handler::OnFiring,
+            shadow: false,
+            plan: None,
+            approved_by: Vec::new(),
+            undoes: None,
             attempt: 1,
             state: RunState::Running,
             reason: None,
@@ -257,14 +272,18 @@ mod tests {
             by: vec![],
             runbook: None,
             params: BTreeMap::new(),
+            mode: Mode::Auto,
+            approve: Approvers::default(),
+            earned_after: Rule::EARNED_AFTER,
             allow: vec![],
             cooldown: None,
             budget: None,
+            breaker: None,
             hold_at_most: Rule::HOLD_AT_MOST,
             replicas: None,
             attempts: 1,
             retry_after: Rule::RETRY_AFTER,
-            resolved_within: Rule::RESOLVED_WITHIN,
+            verify: Verify::default(),
             channel: None,
             severity: None,
             goes_on: false,
@@ -278,6 +297,7 @@ mod tests {
             doc: String::new(),
             defaults: BTreeMap::new(),
             handlers: vec![],
+            effectiveness: EffectivenessView::default(),
         }
     }
 

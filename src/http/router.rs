@@ -3,7 +3,7 @@
 use crate::http::problem::Problem;
 use crate::http::shared::Shared;
 use crate::http::{
-    auth, catalog, cluster, doors, health, hooks, incidents, intake, join, manual, openapi, pause, runs,
+    approvals, auth, catalog, cluster, doors, health, hooks, incidents, intake, join, manual, openapi, pause, runs, undo,
 };
 use axum::Router;
 use axum::extract::{Request, State};
@@ -57,10 +57,20 @@ pub fn routes() -> Vec<Route> {
         get("/api/v1/incidents/{id}", Token, self::get(incidents::show)),
         post("/api/v1/incidents/{id}/ack", Token, self::post(incidents::ack)),
         post("/api/v1/incidents/{id}/close", Token, self::post(incidents::close)),
+        post("/api/v1/incidents/{id}/approve", Token, self::post(approvals::approve)),
+        post("/api/v1/incidents/{id}/deny", Token, self::post(approvals::deny)),
+        post("/api/v1/incidents/{id}/answer", Token, self::post(approvals::answer)),
+        get("/api/v1/approvals", Token, self::get(approvals::list)),
         get("/api/v1/runs", Token, self::get(runs::list)),
         post("/api/v1/runs", Token, self::post(manual::start)),
         get("/api/v1/runs/{id}", Token, self::get(runs::show)),
+        get("/api/v1/runs/{id}/undo", Token, self::get(undo::plan)),
+        post("/api/v1/runs/{id}/undo", Token, self::post(undo::start)),
         get("/api/v1/rules", Token, self::get(catalog::rules)),
+        get("/api/v1/trust", Token, self::get(catalog::trust)),
+        post("/api/v1/rules/{name}/promote", Token, self::post(approvals::promote)),
+        post("/api/v1/rules/{name}/demote", Token, self::post(approvals::demote)),
+        post("/api/v1/rules/{name}/close_breaker", Token, self::post(catalog::close_breaker)),
         get("/api/v1/runbooks", Token, self::get(catalog::runbooks)),
         get("/api/v1/services", Token, self::get(cluster::services)),
         get("/api/v1/nodes", Token, self::get(cluster::nodes)),
@@ -77,6 +87,11 @@ pub fn routes() -> Vec<Route> {
         post("/v1/reschedule-services", Door, self::post(scaler::reschedule_services)),
         post("/v1/reschedule-service", Door, self::post(scaler::reschedule_service)),
         get("/v1/ping", Door, self::get(scaler::ping)),
+        post("/{prefix}/v1/scale-service", Door, self::post(scaler::scale_service)),
+        post("/{prefix}/v1/scale-nodes", Door, self::post(scaler::scale_nodes)),
+        post("/{prefix}/v1/reschedule-services", Door, self::post(scaler::reschedule_services)),
+        post("/{prefix}/v1/reschedule-service", Door, self::post(scaler::reschedule_service)),
+        get("/{prefix}/v1/ping", Door, self::get(scaler::ping)),
         post("/job/service-scale/buildWithParameters", Door, self::post(jenkins::service_scale)),
         post("/job/aws-scale/buildWithParameters", Door, self::post(jenkins::aws_scale)),
         post("/jenkins/job/service-scale/buildWithParameters", Door, self::post(jenkins::service_scale)),

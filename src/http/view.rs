@@ -2,10 +2,15 @@
 //!
 //! Fields are listed in `openapi.json`; a test compares the two. Values of environment variables are never shown: they may be secrets.
 
+use crate::app::board::Trust;
+use crate::app::undo::Planned;
+use crate::engine::undo::{self, Undo};
 use crate::model::alert::{Fingerprint, Level, Status};
 use crate::model::cluster;
+use crate::model::effectiveness::{Effectiveness, Tally};
 use crate::model::incident::{Incident, IncidentId, Reason, State, Transition};
 use crate::model::label::Labels;
+use crate::model::mode::{Answer, Approval, Mode, Subject};
 use crate::model::rule::Rule;
 use crate::model::run::{Handler, Run, RunId, RunState};
 use crate::model::step::{Outcome, Step, StepError};
@@ -40,6 +45,7 @@ pub struct IncidentView {
     /// What its runs changed, in words.
     pub effects: Vec<String>,
     pub escalated: bool,
+    pub approval: Option<ApprovalView>,
     pub acked_by: Option<String>,
     pub opened_at: Timestamp,
     pub since: Timestamp,
@@ -64,12 +70,100 @@ impl From<Incident> for IncidentView {
             had_effect: incident.had_effect,
             effects: incident.effects,
             escalated: incident.escalated,
+            approval: incident.approval.map(|approval| ApprovalView::from(*approval)),
             acked_by: incident.acked_by,
             opened_at: incident.opened_at,
             since: incident.since,
             until: incident.until,
             closed_at: incident.closed_at,
         }
+    }
+}
+
+/// What people are asked about an incident, or were asked last.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ApprovalView {
+    /// The hash of the plan that waits; `None` for a question.
+    pub plan: Option<String>,
+    /// What is to be done, a line for each effect.
+    pub effects: Vec<String>,
+    /// `None` for a plan.
+    pub question: Option<String>,
+    /// What can be answered.
+    pub answers: Vec<String>,
+    /// The run that waits; `None`: one begins when it is approved.
+    pub run: Option<RunId>,
+    /// Who may answer: people and groups. Empty: whoever may use the API.
+    pub by: Vec<String>,
+    /// How many must approve, and who has.
+    pub people: u32,
+    pub given: Vec<String>,
+    pub asked_at: Timestamp,
+    pub until: Timestamp,
+    /// In words; `None` while it waits.
+    pub verdict: Option<String>,
+}
+
+impl From<Approval> for ApprovalView {
+    fn from(approval: Approval) -> Self {
+        let verdict = approval.verdict.map(|verdict| match verdict {
+            Answer::Approved => "approved".to_string(),
+            Answer::Denied { by, reason } if reason.is_empty() => format!("denied by {by}"),
+            Answer::Denied { by, reason } => format!("denied by {by}: {reason}"),
+            Answer::Answered { by, answer } => format!("{answer}, says {by}"),
+            Answer::Expired => "nobody answered in time".to_string(),
+        });
+        let (plan, effects, question, answers) = match approval.subject {
+            Subject::Plan(plan) => {
+                let effects = plan.effects.iter().map(|one| one.intent.to_string()).collect();
+                (Some(plan.hash), effects, None, Vec::new())
+            }
+            Subject::Question { text, answers, .. } => (None, Vec::new(), Some(text), answers),
+        };
+        ApprovalView {
+            plan,
+            effects,
+            question,
+            answers,
+            run: approval.run,
+            by: approval.by,
+            people: approval.people,
+            given: approval.given.into_iter().map(|(by, _)| by).collect(),
+            asked_at: approval.asked_at,
+            until: approval.until,
+            verdict,
+        }
+    }
+}
+
+/// What a person says to an approval: of these the one that the path asks for.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ApprovalCommand {
+    pub by: String,
+    #[serde(default)]
+    pub plan: String,
+    #[serde(default)]
+    pub reason: String,
+    #[serde(default)]
+    pub answer: String,
+}
+
+/// What a rule of `mode: earned` has earned.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TrustView {
+    pub rule: String,
+    /// It runs by itself.
+    pub trusted: bool,
+    /// Verified successes since the last failure.
+    pub streak: u32,
+    /// What made it so, in words.
+    pub why: String,
+    pub since: Option<Timestamp>,
+}
+
+impl TrustView {
+    pub fn new(rule: &str, Trust { streak, trusted, why, since }: Trust) -> Self {
+        TrustView { rule: rule.to_string(), trusted, streak, why, since }
     }
 }
 
@@ -148,6 +242,13 @@ pub struct RunView {
     pub runbook: String,
     pub program: String,
     pub handler: Handler,
+    /// A rehearsal: none of its effects was made.
+    pub shadow: bool,
+    /// The hash of the plan that it may carry out and nothing else, and who approved it.
+    pub plan: Option<String>,
+    pub approved_by: Vec<String>,
+    /// It puts back what this run did.
+    pub undoes: Option<RunId>,
     pub attempt: u32,
     pub state: RunState,
     pub reason: Option<Reason>,
@@ -166,6 +267,10 @@ impl From<&Run> for RunView {
             runbook: run.runbook.clone(),
             program: run.program.0.to_string(),
             handler: run.handler,
+            shadow: run.shadow,
+            plan: run.plan.as_ref().map(|plan| plan.hash.clone()),
+            approved_by: run.approved_by.clone(),
+            undoes: run.undoes,
             attempt: run.attempt,
             state: run.state,
             reason: run.reason.clone(),
@@ -289,6 +394,7 @@ pub struct RuleView {
     pub by: Vec<String>,
     pub runbook: Option<String>,
     pub params: BTreeMap<String, Value>,
+    pub mode: Mode,
     /// `scale: {{ service }}`.
     pub allow: Vec<String>,
     pub cooldown: Option<String>,
@@ -297,11 +403,52 @@ pub struct RuleView {
     pub replicas: Option<(u64, u64)>,
     pub attempts: u32,
     pub retry_after: String,
-    pub resolved_within: String,
+    /// What must become true after a run, and by when, in words.
+    pub verify: String,
     pub channel: Option<String>,
     pub severity: Option<String>,
     #[serde(rename = "continue")]
     pub goes_on: bool,
+    /// What its attempts came to.
+    pub effectiveness: EffectivenessView,
+    /// `None`: closed.
+    pub breaker: Option<BreakerView>,
+}
+
+/// What attempts came to.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct EffectivenessView {
+    pub helped: u64,
+    pub did_not_help: u64,
+    pub flapped: u64,
+    /// From the start of an attempt that helped to the resolve, on average, in seconds.
+    pub time_to_resolve_seconds: Option<f64>,
+}
+
+impl From<Tally> for EffectivenessView {
+    fn from(tally: Tally) -> Self {
+        let Tally { helped, did_not_help, flapped, .. } = tally;
+        let time_to_resolve_seconds = tally.time_to_resolve().map(|time| time.std().as_secs_f64());
+        EffectivenessView { helped, did_not_help, flapped, time_to_resolve_seconds }
+    }
+}
+
+/// An open breaker.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BreakerView {
+    pub opened_at: Timestamp,
+    /// So many attempts in a row had not helped.
+    pub after: u32,
+}
+
+impl RuleView {
+    /// With what its attempts came to.
+    pub fn with(mut self, kept: Option<&Effectiveness>) -> Self {
+        let breaker = kept.and_then(|kept| kept.breaker.clone());
+        self.breaker = breaker.map(|breaker| BreakerView { opened_at: breaker.opened_at, after: breaker.after });
+        self.effectiveness = kept.map(Effectiveness::total).unwrap_or_default().into();
+        self
+    }
 }
 
 impl From<&Rule> for RuleView {
@@ -313,6 +460,7 @@ impl From<&Rule> for RuleView {
             by: rule.by.clone(),
             runbook: rule.runbook.clone(),
             params: rule.params.clone(),
+            mode: rule.mode,
             allow: rule.allow.iter().map(|grant| format!("{}: {}", grant.primitive, grant.target.source)).collect(),
             cooldown: rule.cooldown.map(|time| time.to_string()),
             budget: rule.budget.map(|budget| budget.to_string()),
@@ -320,10 +468,12 @@ impl From<&Rule> for RuleView {
             replicas: rule.replicas,
             attempts: rule.attempts,
             retry_after: rule.retry_after.to_string(),
-            resolved_within: rule.resolved_within.to_string(),
+            verify: rule.verify.to_string(),
             channel: rule.channel.clone(),
             severity: rule.severity.clone(),
             goes_on: rule.goes_on,
+            effectiveness: EffectivenessView::default(),
+            breaker: None,
         }
     }
 }
@@ -336,6 +486,8 @@ pub struct RunbookView {
     pub doc: String,
     pub defaults: BTreeMap<String, Value>,
     pub handlers: Vec<Handler>,
+    /// What its runs came to, over all rules.
+    pub effectiveness: EffectivenessView,
 }
 
 impl From<&Program> for RunbookView {
@@ -346,6 +498,7 @@ impl From<&Program> for RunbookView {
             doc: program.doc.clone(),
             defaults: program.defaults.clone(),
             handlers: program.handlers.clone(),
+            effectiveness: EffectivenessView::default(),
         }
     }
 }
@@ -420,6 +573,70 @@ pub struct RunAccepted {
     pub request: String,
     /// The rules that take it, each with an incident of its own.
     pub rules: Vec<String>,
+}
+
+/// What would put back what a run did, as the cluster stands.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct UndoView {
+    pub run: RunId,
+    /// Stands for this plan: to be sent back by whoever wants it carried out.
+    pub plan: String,
+    /// Why it cannot be carried out; `None`: it can.
+    pub refused: Option<String>,
+    /// The steps that changed something, the last first.
+    pub steps: Vec<UndoStepView>,
+    /// The runbook that carries it out.
+    pub source: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct UndoStepView {
+    pub seq: u32,
+    /// What the step did.
+    pub did: String,
+    /// `does`, `as_before`, `cannot` or `changed`.
+    pub undo: String,
+    /// In words.
+    pub what: String,
+}
+
+impl UndoView {
+    pub fn of(run: RunId, planned: &Planned) -> Self {
+        let step = |line: &undo::Line| {
+            let (word, what) = match &line.undo {
+                Undo::Does(what) => ("does", what),
+                Undo::AsBefore(what) => ("as_before", what),
+                Undo::Cannot(what) => ("cannot", what),
+                Undo::Changed(what) => ("changed", what),
+            };
+            UndoStepView { seq: line.seq, did: line.did.clone(), undo: word.to_string(), what: what.clone() }
+        };
+        UndoView {
+            run,
+            plan: planned.program.hash.0.to_string(),
+            refused: planned.plan.refused(),
+            steps: planned.plan.lines.iter().map(step).collect(),
+            source: planned.plan.source.clone(),
+        }
+    }
+}
+
+/// A plan that a person has seen and wants carried out.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UndoRequest {
+    pub by: String,
+    #[serde(default)]
+    pub reason: String,
+    /// As the plan was shown.
+    pub plan: String,
+}
+
+/// It has begun: an incident of its own, with a run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct UndoStarted {
+    pub incident: IncidentId,
+    pub run: Option<RunId>,
 }
 
 /// Is the kill switch pulled, and by whom?

@@ -2,7 +2,7 @@
 
 use super::label::Labels;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 /// A Swarm service as observed at one moment.
@@ -39,6 +39,16 @@ impl Service {
     /// A label of the service or, failing that, of its container spec.
     pub fn label(&self, name: &str) -> Option<&str> {
         self.labels.get(name).or_else(|| self.container_labels.get(name))
+    }
+
+    /// Where its tasks run, as Docker Flow tells of it: JSON pairs of a node's name and the task's address in the network that the service's label
+    /// `com.df.scrapeNetwork` names. Nothing without the label, or while none of its tasks has such an address.
+    pub fn node_info(&self, tasks: &[Task]) -> Option<String> {
+        let network = self.labels.get("com.df.scrapeNetwork")?;
+        let own = tasks.iter().filter(|task| task.service == self.name && task.state == "running");
+        let pairs = own.filter_map(|task| Some((task.node.as_str(), task.networks.get(network)?.as_str())));
+        let pairs: BTreeSet<(&str, &str)> = pairs.collect();
+        if pairs.is_empty() { None } else { serde_json::to_string(&pairs).ok() }
     }
 }
 
@@ -108,6 +118,9 @@ pub struct Task {
     /// In the networks of the service, without the prefix's length.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub addresses: Vec<String>,
+    /// The first of them in each network, by its name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub networks: BTreeMap<String, String>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -160,13 +173,17 @@ impl fmt::Display for NodeIntent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let NodeIntent { node, version, change, .. } = self;
         match change {
-            NodeChange::Availability { from, to } => {
-                write!(f, "node {node}: availability {from} → {to} at version {version}")
-            }
-            NodeChange::Role { from, to } => write!(f, "node {node}: role {from} → {to} at version {version}"),
-            NodeChange::Remove => write!(f, "node {node}: remove from the Swarm"),
+            NodeChange::Availability { from, to } => write!(f, "node {node}: availability {from} → {to}")?,
+            NodeChange::Role { from, to } => write!(f, "node {node}: role {from} → {to}")?,
+            NodeChange::Remove => return write!(f, "node {node}: remove from the Swarm"),
         }
+        at_version(f, *version)
     }
+}
+
+/// What was only planned has no version yet.
+fn at_version(f: &mut fmt::Formatter<'_>, version: u64) -> fmt::Result {
+    if version == 0 { Ok(()) } else { write!(f, " at version {version}") }
 }
 
 /// A one-off job: a container that runs once, to its end.
@@ -265,16 +282,16 @@ impl fmt::Display for ServiceIntent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ServiceIntent { service, version, .. } = self;
         match &self.change {
-            ServiceChange::Scale { from, to } => write!(f, "{service}: {from} → {to} replicas at version {version}"),
+            ServiceChange::Scale { from, to } => write!(f, "{service}: {from} → {to} replicas")?,
             ServiceChange::Restart { from, to } => {
-                write!(f, "{service}: replace every task (ForceUpdate {from} → {to}) at version {version}")
+                write!(f, "{service}: replace every task (ForceUpdate {from} → {to})")?
             }
             ServiceChange::Rollback { from, to } => write!(
                 f,
-                "{service}: roll back from task template {} to {} at version {version}",
+                "{service}: roll back from task template {} to {}",
                 &from[..from.len().min(8)],
                 &to[..to.len().min(8)]
-            ),
+            )?,
             ServiceChange::Update { from, to } => {
                 write!(f, "{service}:")?;
                 if let Some(image) = &to.image {
@@ -292,8 +309,8 @@ impl fmt::Display for ServiceIntent {
                 if to.force_update.is_some() {
                     write!(f, " force")?;
                 }
-                write!(f, " at version {version}")
             }
         }
+        at_version(f, *version)
     }
 }

@@ -3,6 +3,7 @@
 use super::alert::Fingerprint;
 use super::event::Event;
 use super::label::Labels;
+use super::mode::Approval;
 use super::run::RunId;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -157,6 +158,9 @@ pub struct Incident {
     /// A newer event of its key, which waits for the run that is at work to end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_event: Option<Box<Event>>,
+    /// What people are asked about it, or were asked last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approval: Option<Box<Approval>>,
     /// Who has it.
     pub acked_by: Option<String>,
     /// People have been told (there is a thread).

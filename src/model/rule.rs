@@ -4,6 +4,8 @@ use super::duration::Duration;
 use super::event::On;
 use super::label::Labels;
 use super::matcher::Matcher;
+use super::mode::{Approvers, Mode};
+use super::promql::Query;
 use super::schedule::Schedule;
 use super::template::Template;
 use serde_json::Value;
@@ -27,16 +29,22 @@ pub struct Rule {
     /// `None`: the rule escalates at once (a route to people).
     pub runbook: Option<String>,
     pub params: BTreeMap<String, Value>,
+    pub mode: Mode,
+    pub approve: Approvers,
+    /// For `mode: earned`: verified successes in a row until it goes by itself.
+    pub earned_after: u32,
     /// Without any, no mutating step at all.
     pub allow: Vec<Grant>,
     pub cooldown: Option<Duration>,
     pub budget: Option<Budget>,
+    /// So many attempts in a row that did not help open its breaker; 0: none do. `None`: as the configuration says.
+    pub breaker: Option<u32>,
     pub hold_at_most: Duration,
     /// Smallest and largest number of replicas this rule may set.
     pub replicas: Option<(u64, u64)>,
     pub attempts: u32,
     pub retry_after: Duration,
-    pub resolved_within: Duration,
+    pub verify: Verify,
     pub channel: Option<String>,
     pub severity: Option<String>,
     /// The next rule is tried too.
@@ -47,6 +55,8 @@ impl Rule {
     pub const HOLD_AT_MOST: Duration = Duration::from_secs(300);
     pub const RETRY_AFTER: Duration = Duration::from_secs(30);
     pub const RESOLVED_WITHIN: Duration = Duration::from_secs(900);
+
+    pub const EARNED_AFTER: u32 = 5;
 
     pub const SEVERITY: &str = "critical";
 
@@ -62,14 +72,18 @@ impl Rule {
             by: Vec::new(),
             runbook: None,
             params: BTreeMap::new(),
+            mode: Mode::Auto,
+            approve: Approvers::default(),
+            earned_after: Self::EARNED_AFTER,
             allow: Vec::new(),
             cooldown: None,
             budget: None,
+            breaker: None,
             hold_at_most: Self::HOLD_AT_MOST,
             replicas: None,
             attempts: 1,
             retry_after: Self::RETRY_AFTER,
-            resolved_within: Self::RESOLVED_WITHIN,
+            verify: Verify::default(),
             channel: None,
             severity: Some(Self::SEVERITY.to_string()),
             goes_on: false,
@@ -78,6 +92,50 @@ impl Rule {
 
     pub fn matches(&self, labels: &Labels) -> bool {
         self.matchers.iter().all(|matcher| matcher.matches(labels))
+    }
+}
+
+/// How it is found out whether a run helped, and by when.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verify {
+    pub expects: Expects,
+    pub within: Duration,
+}
+
+/// What must become true after a run. That the alert resolves is enough in any case.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Expects {
+    /// The rule leaves it to the runbook: its `verify`, if it has one.
+    AsTheRunbookSays,
+    /// Nothing but that the alert resolves.
+    Resolved,
+    /// The expression has a result.
+    Promql(Query),
+}
+
+impl Default for Verify {
+    fn default() -> Self {
+        Verify { expects: Expects::AsTheRunbookSays, within: Rule::RESOLVED_WITHIN }
+    }
+}
+
+impl Verify {
+    /// The first label that its expression needs and an alert does not have.
+    pub fn missing<'a>(&'a self, labels: &Labels) -> Option<&'a str> {
+        match &self.expects {
+            Expects::Promql(query) => query.labels().find(|name| labels.value(name).is_empty()),
+            Expects::AsTheRunbookSays | Expects::Resolved => None,
+        }
+    }
+}
+
+impl std::fmt::Display for Verify {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.expects {
+            Expects::AsTheRunbookSays => write!(f, "resolved, or as the runbook verifies, within {}", self.within),
+            Expects::Resolved => write!(f, "resolved within {}", self.within),
+            Expects::Promql(query) => write!(f, "resolved, or {}, within {}", query.source, self.within),
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! A run: one execution of a runbook for an incident.
 
 use super::incident::{IncidentId, Reason, lettered_id};
+use super::mode::Plan;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -18,16 +19,19 @@ pub enum Handler {
     OnFiring,
     OnEvent,
     OnResolved,
+    /// Says whether a run helped. It only reads, and no run calls it.
+    Verify,
 }
 
 impl Handler {
-    pub const ALL: [Handler; 3] = [Handler::OnFiring, Handler::OnEvent, Handler::OnResolved];
+    pub const ALL: [Handler; 4] = [Handler::OnFiring, Handler::OnEvent, Handler::OnResolved, Handler::Verify];
 
     pub fn name(self) -> &'static str {
         match self {
             Handler::OnFiring => "on_firing",
             Handler::OnEvent => "on_event",
             Handler::OnResolved => "on_resolved",
+            Handler::Verify => "verify",
         }
     }
 }
@@ -63,6 +67,18 @@ pub struct Run {
     /// Content hash of the pinned program.
     pub program: ProgramHash,
     pub handler: Handler,
+    /// A rehearsal: its effects are laid over what it sees, and none is made.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub shadow: bool,
+    /// What it may do, and nothing else. `None`: whatever its rule allows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan: Option<Arc<Plan>>,
+    /// Who approved that.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub approved_by: Vec<String>,
+    /// It puts back what this run did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub undoes: Option<RunId>,
     pub attempt: u32,
     pub state: RunState,
     /// Why it ended as it did; `None` while it goes on and when it is simply done.

@@ -61,6 +61,15 @@ pub struct Step {
     pub finished_at: Option<Timestamp>,
 }
 
+impl Step {
+    /// Something outside was changed by it, or may have been.
+    pub fn had_effect(&self) -> bool {
+        let sent = matches!(self.outcome, Outcome::Applied | Outcome::InDoubt | Outcome::Waiting);
+        let intended = self.intent.as_ref().is_some_and(Intent::is_effect);
+        intended && (sent || self.value.is_some()) && self.outcome != Outcome::Unchanged
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
@@ -69,6 +78,8 @@ pub enum Outcome {
     /// A wait that has neither been met nor run out.
     Waiting,
     Applied,
+    /// A rehearsal's: it would have been applied.
+    Planned,
     /// What was asked for was already so: nothing was sent.
     Unchanged,
     /// A read or a wait that has its value.
@@ -115,6 +126,29 @@ impl Intent {
         !matches!(self, Intent::Message { .. } | Intent::Until { .. })
     }
 
+    /// The same without what belongs to one moment: versions, keys, deadlines. Two that are alike have the same effect.
+    pub fn timeless(&self) -> Intent {
+        let mut intent = self.clone();
+        match &mut intent {
+            Intent::Services(all) => all.iter_mut().for_each(|one| one.version = 0),
+            Intent::Node(node) => node.version = 0,
+            Intent::Silence(silence) => {
+                silence.key.clear();
+                silence.starts_at = Timestamp::UNIX_EPOCH;
+            }
+            Intent::Job(job) => {
+                job.name.clear();
+                job.deadline = Timestamp::UNIX_EPOCH;
+            }
+            Intent::Reload { .. }
+            | Intent::Group(_)
+            | Intent::Post { .. }
+            | Intent::Message { .. }
+            | Intent::Until { .. } => {}
+        }
+        intent
+    }
+
     /// When what it waits for is given up, and after how long that is.
     pub fn deadline(&self) -> Option<(Timestamp, Duration)> {
         match self {
@@ -140,6 +174,7 @@ impl fmt::Display for Intent {
             Intent::Group(intent) => write!(f, "{intent}"),
             Intent::Silence(intent) => write!(f, "{intent}"),
             // What stands in its environment may be a secret.
+            Intent::Job(job) if job.name.is_empty() => write!(f, "run {} once, up to {}", job.image, job.timeout),
             Intent::Job(job) => write!(f, "run {} once as {}, up to {}", job.image, job.name, job.timeout),
             Intent::Post { target, .. } => write!(f, "post to {target}"),
             Intent::Message { text } => write!(f, "tell people: {text}"),

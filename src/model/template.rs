@@ -38,6 +38,12 @@ impl Template {
         Ok(Template { source: source.to_string(), parts })
     }
 
+    /// This text and nothing else; `None` for text that would stand for more.
+    pub fn exact(text: &str) -> Option<Self> {
+        let plain = !text.is_empty() && !text.contains(['*', '{']);
+        plain.then(|| Template { source: text.to_string(), parts: vec![Part::Text(text.to_string())] })
+    }
+
     /// The labels it needs.
     pub fn labels(&self) -> impl Iterator<Item = &str> {
         self.parts.iter().filter_map(|part| match part {
@@ -103,7 +109,8 @@ impl Template {
     }
 }
 
-fn label_name(text: &str) -> Result<String, String> {
+/// The one label in a template, of what stands between its braces.
+pub(super) fn label_name(text: &str) -> Result<String, String> {
     let plain = |name: &str| {
         let mut chars = name.chars();
         chars.next().is_some_and(|c| c.is_ascii_alphabetic() || c == '_')

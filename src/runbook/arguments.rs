@@ -102,6 +102,17 @@ fn value(primitive: &Primitive, name: &str, kind: ParamKind, arg: &Dynamic) -> R
         },
         ParamKind::JobFields => job_fields(primitive, name, arg),
         ParamKind::Values => object(primitive, name, arg).map(Value::Object),
+        ParamKind::Answers => {
+            let answers = match to_json(arg) {
+                Ok(Value::Array(answers)) => answers,
+                _ => return Err(wrong(primitive, name, "an array of texts, as in [\"yes\", \"no\"]", arg)),
+            };
+            let good = |one: &Value| one.as_str().is_some_and(|text| !text.trim().is_empty());
+            if answers.is_empty() || !answers.iter().all(good) {
+                return Err(wrong(primitive, name, "at least one text, none of them empty", arg));
+            }
+            Ok(Value::Array(answers))
+        }
         ParamKind::Json => {
             to_json(arg).map_err(|what| invalid(format!("{}: {name} holds {what}", primitive.signature)))
         }

@@ -6,11 +6,12 @@ use super::modules::Shelf;
 use super::program::Program;
 use super::rules::{self, Written};
 use super::sandbox;
+use crate::config::Config;
 use crate::model::diagnostic::{Diagnostic, Severity, nearest};
 use crate::model::event::On;
 use crate::model::index::Index;
 use crate::model::label::Labels;
-use crate::model::rule::Rule;
+use crate::model::rule::{Expects, Rule};
 use crate::model::run::{Handler, Sources};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -36,6 +37,21 @@ pub struct Catalog {
     parsed: Vec<Arc<RuleFile>>,
 }
 
+/// What the configuration offers that rules may use.
+#[derive(Clone, Debug, Default)]
+pub struct Offers {
+    /// The names of reload targets; with none, grants of `reload` are not checked against them.
+    pub reload_targets: Vec<String>,
+    /// There is a Prometheus to ask.
+    pub prometheus: bool,
+}
+
+impl Offers {
+    pub fn of(config: &Config) -> Self {
+        Offers { reload_targets: config.reload.keys().cloned().collect(), prometheus: config.prometheus.url.is_some() }
+    }
+}
+
 /// A file of rules, read.
 struct RuleFile {
     /// For people, with its directory.
@@ -57,14 +73,13 @@ impl Catalog {
     }
 
     /// Reads, parses, compiles and cross-checks both directories. All or nothing. Unchanged runbooks are taken over from `previous` without compiling.
-    /// `reload_targets` are the names in the configuration; with none, grants of `reload` are not checked against them.
     pub fn load(
         rules: &Path,
         runbooks: &Path,
-        reload_targets: &[String],
+        offers: &Offers,
         previous: Option<&Catalog>,
     ) -> Result<Catalog, Vec<Diagnostic>> {
-        Self::build(Files::read(rules, runbooks), rules, runbooks, reload_targets, previous)
+        Self::build(Files::read(rules, runbooks), rules, runbooks, offers, previous)
     }
 
     /// The same from files already read.
@@ -72,14 +87,13 @@ impl Catalog {
         files: Files,
         rules: &Path,
         runbooks: &Path,
-        reload_targets: &[String],
+        offers: &Offers,
         previous: Option<&Catalog>,
     ) -> Result<Catalog, Vec<Diagnostic>> {
         let mut found = files.unreadable.clone();
         let (programs, compiled, broken) = compile(&files, runbooks, previous, &mut found);
         let parsed = parse(&files, rules, previous);
-        let mut checker =
-            Checker { programs: &programs, broken, reload_targets, names: HashMap::new(), found: &mut found };
+        let mut checker = Checker { programs: &programs, broken, offers, names: HashMap::new(), found: &mut found };
         for file in &parsed {
             checker.found.extend(file.findings.iter().cloned());
             for rule in &file.rules {
@@ -88,12 +102,13 @@ impl Catalog {
         }
         let mut warnings: Vec<Diagnostic> = compiled.values().flatten().cloned().collect();
         warnings.extend(unreachable(&parsed));
-        tidy(&mut warnings);
         tidy(&mut found);
         if found.iter().any(|finding| finding.severity == Severity::Error) {
             found.extend(warnings);
             return Err(found);
         }
+        warnings.append(&mut found);
+        tidy(&mut warnings);
         let rules = parsed.iter().flat_map(|file| &file.rules).map(|written| written.rule.clone()).collect();
         Ok(Catalog { warnings, digest: files.digest, compiled, parsed, ..Catalog::new(rules, programs) })
     }
@@ -242,7 +257,7 @@ struct Checker<'a> {
     programs: &'a Programs,
     /// They exist but do not compile, which is said elsewhere.
     broken: BTreeSet<String>,
-    reload_targets: &'a [String],
+    offers: &'a Offers,
     /// Where each name was first given.
     names: HashMap<String, String>,
     found: &'a mut Vec<Diagnostic>,
@@ -281,23 +296,43 @@ impl Checker<'_> {
                     let help = "write the handler, or name a runbook that has it".to_string();
                     error("rule_no_handler", places.runbook, message, Some(help));
                 }
+                if let Some(place) = places.runbook_verifies.filter(|_| !program.handlers.contains(&Handler::Verify)) {
+                    let message =
+                        format!("the runbook `{name}` has no `fn verify(alert, params)` to be asked within this time");
+                    let help = "write the handler, or use `resolved_within`: the alert itself must resolve".to_string();
+                    error("rule_no_handler", place, message, Some(help));
+                }
                 params(rule, places, program, &mut error);
             }
             _ => {}
         }
         for (grant, place) in rule.allow.iter().zip(&places.allow) {
             let Some(target) = grant.target.literal(&Labels::default()) else { continue };
-            if grant.primitive != "reload" || self.reload_targets.is_empty() || self.reload_targets.contains(&target) {
+            let targets = &self.offers.reload_targets;
+            if grant.primitive != "reload" || targets.is_empty() || targets.contains(&target) {
                 continue;
             }
-            let known = self.reload_targets.iter().map(String::as_str);
+            let known = targets.iter().map(String::as_str);
             let help = match nearest(&target, known.clone()) {
                 Some(near) => format!("did you mean `{near}`?"),
-                None => format!("the key `reload` of runbookd.yaml has: {}", known.collect::<Vec<_>>().join(", ")),
+                None => format!(
+                    "add it to `reload` of runbookd.yaml, which has: {}; or remove it here and from `params`",
+                    known.collect::<Vec<_>>().join(", ")
+                ),
             };
             error("rule_unknown_target", *place, format!("there is no reload target `{target}`"), Some(help));
         }
-        self.found.extend(findings);
+        if matches!(rule.verify.expects, Expects::Promql(_)) && !self.offers.prometheus {
+            let message = "there is nobody to ask: the configuration has no `prometheus.url`".to_string();
+            let help = "set it in runbookd.yaml, or use `resolved_within`: the alert itself must resolve".to_string();
+            error("rule_no_prometheus", places.promql, message, Some(help));
+        }
+        // Not everybody has every target of a rule that is shipped: what is there is reloaded, and a run that misses one asks people.
+        let unknown = |finding: Diagnostic| match finding.code == "rule_unknown_target" {
+            true => finding.warning(),
+            false => finding,
+        };
+        self.found.extend(findings.into_iter().map(unknown));
     }
 }
 

@@ -41,6 +41,11 @@ impl File {
         })
     }
 
+    /// Not one that others import.
+    fn is_runbook(&self) -> bool {
+        !self.name.starts_with("lib/")
+    }
+
     fn at(&self, code: &str, position: Position, length: usize, message: String) -> Diagnostic {
         let diagnostic = Diagnostic::error(code, &self.name, message);
         match position.line() {
@@ -127,6 +132,7 @@ pub fn file(file: &File, ast: &AST, modules: &BTreeMap<String, Functions>) -> Ve
         }
         true
     });
+    lint.verify();
     lint.found.sort_by_key(|it| (it.line, it.column));
     // The two closures of one text are one function to Rhai: what it says twice is told once.
     lint.found.dedup();
@@ -201,6 +207,52 @@ impl Lint<'_> {
             let message = format!("{name} cannot be called in a constant: what declares a runbook does nothing");
             self.report("runbook_top_level", position, name.len(), message, None);
         }
+    }
+
+    /// `verify` may only read, and so may the functions of its file that it calls.
+    fn verify(&mut self) {
+        if !self.file.is_runbook() || !self.own.contains_key("verify") {
+            return;
+        }
+        let mut reached = BTreeSet::from(["verify".to_string()]);
+        let mut left = vec!["verify".to_string()];
+        let mut effects = BTreeMap::new();
+        while let Some(function) = left.pop() {
+            for (name, at) in self.called(&function) {
+                match primitives::find(&name) {
+                    Some(primitive) if primitive.class == EffectClass::Read => {}
+                    Some(_) => drop(effects.insert((at.line(), at.position()), (name, at))),
+                    None if reached.insert(name.clone()) => left.push(name),
+                    None => {}
+                }
+            }
+        }
+        for (name, at) in effects.into_values() {
+            let message = format!("verify may only read, and {name} does more");
+            let help = "it is asked again and again until the deadline: look in it, and act in on_firing".to_string();
+            self.report("runbook_effect_in_verify", at, name.len(), message, Some(help));
+        }
+    }
+
+    /// The functions that one calls, with the closures that it makes.
+    fn called(&self, function: &str) -> Vec<(String, Position)> {
+        let mut body = self.ast.clone_functions_only();
+        body.retain_functions(|_, _, name, _| name == function);
+        let mut called = Vec::new();
+        body.walk(&mut |path: &[ASTNode]| {
+            match path.last() {
+                Some(ASTNode::Expr(Expr::FnCall(call, at) | Expr::MethodCall(call, at)))
+                | Some(ASTNode::Stmt(Stmt::FnCall(call, at))) => called.push((call.name.to_string(), *at)),
+                Some(ASTNode::Expr(Expr::DynamicConstant(value, at))) => {
+                    if let Some(closure) = value.read_lock::<FnPtr>() {
+                        called.push((closure.fn_name().to_string(), *at));
+                    }
+                }
+                _ => {}
+            }
+            true
+        });
+        called
     }
 
     fn collect_properties(&mut self) {

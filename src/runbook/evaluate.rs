@@ -22,7 +22,7 @@ pub struct Job {
     pub input: Arc<Input>,
     /// The steps recorded so far, in order of `seq` from 0. Shared with the next evaluations of the same run.
     pub history: Vec<Arc<Recorded>>,
-    /// `Some`: poll the `wait_until` at the end of the history, whose reads so far these are. `None`: find the next step.
+    /// `Some`: poll the `wait_until` at the end of the history, or `verify`, whose reads so far these are. `None`: find the next step.
     pub poll: Option<Vec<Observation>>,
 }
 
@@ -76,7 +76,7 @@ pub enum Next {
     },
     /// The history ends in a wait without an answer, and the script stands there.
     Waiting,
-    /// Poll only: the closure wants to read this, and no observation holds it.
+    /// Poll only: the closure, or `verify`, wants to read this, and no observation holds it.
     Read {
         primitive: &'static str,
         args: Vec<Value>,
@@ -199,7 +199,11 @@ fn resources(message: &str) -> Evaluation {
 
 fn run(job: Job) -> Evaluation {
     let Job { program, handler, input, history, poll } = job;
-    let session = Session::running(history, poll);
+    let session = match handler {
+        // It has no history: whatever it reads is fresh at each look, and kept by nobody.
+        Handler::Verify => Session::verifying(poll.unwrap_or_default()),
+        _ => Session::running(history, poll),
+    };
     let _meter = Meter::start();
     let engine = sandbox::engine(&session, Pinned(program.modules().clone()));
     let end = {

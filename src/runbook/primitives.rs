@@ -49,6 +49,8 @@ pub enum ParamKind {
     JobFields,
     /// A map of values for a query.
     Values,
+    /// At least one text, none of them empty.
+    Answers,
     /// Anything that can be written as JSON.
     Json,
     /// Text in Prometheus' notation: `90s`, `5m`, `1h30m`.
@@ -380,6 +382,20 @@ pub static PRIMITIVES: &[Primitive] = &[
         returns: "()",
         example: "wait_resolved(\"5m\");",
         params: &[TIMEOUT],
+    },
+    Primitive {
+        name: "ask",
+        class: EffectClass::Wait,
+        signature: "ask(question, timeout) · ask(question, timeout, [\"answer\", …])",
+        doc: "Asks people, in the incident's thread, and waits for one of the answers: `yes` or `no`, unless others are given. Whoever may approve the \
+              rule's runs may answer. Throws `timeout` when nobody does in time. A rehearsal takes the first answer.",
+        returns: "the answer, as text",
+        example: "if ask(\"Fail over to the other site?\", \"15m\") == \"yes\" {\n    scale(\"web-b\", 6);\n}",
+        params: &[
+            needed("question", ParamKind::Text),
+            TIMEOUT,
+            Param { name: "answers", kind: ParamKind::Answers, default: Some("[\"yes\",\"no\"]") },
+        ],
     },
     Primitive {
         name: "log",

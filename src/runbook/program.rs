@@ -38,7 +38,6 @@ pub const CODES: [(&str, &str); 15] = [
         "the runbook has no handler: on_firing(alert, params), on_resolved(alert, params) or on_event(event, params)",
     ),
     ("runbook_handler_arguments", "a handler or defaults() with the wrong number of arguments"),
-    ("runbook_handler_unsupported", "a handler that this build does not call: it would silently do nothing"),
     ("runbook_defaults", "defaults() failed, or returned something else than a map of plain values"),
     ("runbook_top_level", "a statement outside of a function that is neither a constant nor an import"),
     ("runbook_shadows_primitive", "a function with the name of a primitive, which it would hide"),
@@ -46,6 +45,7 @@ pub const CODES: [(&str, &str); 15] = [
     ("runbook_arguments", "a call with the wrong number of arguments"),
     ("runbook_duration", "text that is no duration where one is expected"),
     ("runbook_effect_in_wait", "a wait_until closure that does more than read"),
+    ("runbook_effect_in_verify", "a verify that does more than read, itself or through what it calls"),
     ("runbook_write_in_wait", "a wait_until closure that writes to a variable outside: what it writes is lost"),
     ("runbook_no_doc", "a warning: no //! lines at the head say what the runbook does"),
 ];
@@ -174,32 +174,31 @@ fn handlers(main: &File, ast: &AST, found: &mut Vec<Diagnostic>) -> Vec<Handler>
     for function in ast.iter_functions() {
         let place = |code: &str, message: String| main.at_function(code, function.name, message);
         match function.name {
-            "verify" => found.push(
-                place("runbook_handler_unsupported", format!("this build does not call {}", function.name))
-                    .help("remove it; there are on_firing(alert, params), on_resolved(alert, params) and on_event(event, params)"),
-            ),
             "defaults" if !function.params.is_empty() => {
                 found.push(place("runbook_handler_arguments", "defaults() takes no arguments".to_string()));
             }
             name => {
-                let Some(handler) = Handler::ALL.into_iter().find(|it| it.name() == name)
-                else {
+                let Some(handler) = Handler::ALL.into_iter().find(|it| it.name() == name) else {
                     continue;
                 };
-                named = true;
+                // It judges what another did.
+                named |= handler != Handler::Verify;
                 if function.params.len() == 2 {
                     handlers.push(handler);
                 } else {
                     let count = function.params.len();
                     found.push(
                         place("runbook_handler_arguments", format!("{name} takes 2 arguments, this one has {count}"))
-                            .help(format!("write `fn {name}({}, params)`", if handler == Handler::OnEvent { "event" } else { "alert" })),
+                            .help(format!(
+                                "write `fn {name}({}, params)`",
+                                if handler == Handler::OnEvent { "event" } else { "alert" }
+                            )),
                     );
                 }
             }
         }
     }
-    if !named && found.iter().all(|it| it.code != "runbook_handler_unsupported") {
+    if !named {
         found.push(
             Diagnostic::error("runbook_no_handler", &main.name, "the runbook has no handler, so nothing would call it")
                 .help("write `fn on_firing(alert, params) { … }`"),

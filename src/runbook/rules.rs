@@ -1,14 +1,18 @@
 //! The file format of rules: `rules/*.yaml` → [`Rule`]. Strict: what is unknown, out of bounds or not enforced by this build is an error with its
 //! place and how to mend it. What needs the runbooks to judge is left to `catalog`.
 
+mod events;
+mod guards;
+mod mode;
+mod verify;
+
 use super::document::{Node, Place, Value};
 use super::primitives;
 use crate::model::diagnostic::{Diagnostic, nearest};
 use crate::model::duration::Duration;
 use crate::model::event::On;
-use crate::model::matcher::{Matcher, Op};
-use crate::model::rule::{Budget, Grant, Rule};
-use crate::model::schedule::Schedule;
+use crate::model::matcher::Matcher;
+use crate::model::rule::{Grant, Rule};
 use crate::model::template::Template;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
@@ -28,6 +32,8 @@ pub const CODES: &[(&str, &str)] = &[
     ("rule_duplicate", "a list names something twice"),
     ("rule_template", "a template is malformed"),
     ("rule_template_label", "a template uses a label that is not in `by`"),
+    ("rule_promql", "an expression of PromQL is malformed, or a template stands where it must not"),
+    ("rule_no_prometheus", "the rule asks Prometheus, and the configuration does not say where that is"),
     ("rule_unknown_primitive", "a grant names no primitive"),
     ("rule_needless_grant", "a grant names a primitive that needs none"),
     ("rule_without_runbook", "a key makes no sense without `runbook`"),
@@ -54,6 +60,10 @@ pub struct Places {
     pub params: BTreeMap<String, (Place, Place)>,
     /// The target of each grant, in order.
     pub allow: Vec<Place>,
+    /// The expression of `verify.promql`.
+    pub promql: Place,
+    /// `verify.within`, where the runbook is to say what is expected.
+    pub runbook_verifies: Option<Place>,
 }
 
 const RULE_KEYS: &[&str] = &[
@@ -65,6 +75,8 @@ const RULE_KEYS: &[&str] = &[
     "runbook",
     "params",
     "mode",
+    "approve",
+    "earned_after",
     "allow",
     "guards",
     "attempts",
@@ -74,9 +86,7 @@ const RULE_KEYS: &[&str] = &[
     "continue",
     "own",
 ];
-const GUARD_KEYS: &[&str] = &["cooldown", "budget", "replicas", "hold_at_most", "freeze"];
 
-const MINUTE: u64 = 60;
 const DAY: u64 = 24 * 3600;
 
 /// Reads one file. Good rules are returned beside the findings of bad ones, so that one look finds everything.
@@ -159,11 +169,11 @@ impl Reader<'_> {
         });
         let mut rule = Rule::matching(name.as_deref().unwrap_or_default(), Vec::new());
         rule.place = format!("{}:{}", self.file, node.place.line);
-        self.not_enforced(&fields);
         self.on(&fields, node.place, &mut rule);
         rule.matchers.extend(self.matchers(&fields, node.place, rule.on));
         rule.by = fields.get("by").map(|by| self.by(by)).unwrap_or_default();
         self.runbook(&fields, &mut rule, &mut places);
+        self.mode(&fields, &mut rule);
         if let Some(guards) = fields.get("guards") {
             self.guards(guards, &mut rule);
         }
@@ -178,7 +188,7 @@ impl Reader<'_> {
                 )
                 .help = Some("wait for what must become true within the runbook, as with wait_healthy".to_string());
             }
-            Some(verify) => self.verify(verify, &mut rule),
+            Some(verify) => self.verify(verify, &mut rule, &mut places),
             None => {}
         }
         if let Some(escalate) = fields.get("escalate") {
@@ -198,74 +208,6 @@ impl Reader<'_> {
             "use at most 100 ASCII letters, digits, `-`, `_` and `.`, beginning with a letter or digit".to_string(),
         );
         None
-    }
-
-    /// Keys of DESIGN's format whose enforcement is not built in. To accept one and not enforce it would be worse than to refuse it.
-    fn not_enforced(&mut self, fields: &Fields) {
-        const LATER: [&str; 3] = ["shadow", "approve", "earned"];
-        let Some(node) = fields.get("mode") else { return };
-        let Some(text) = self.text(node, "`mode`") else { return };
-        if LATER.contains(&text.as_str()) {
-            self.refuse(node.place, &format!("`mode: {text}`"), "the only value so far is `mode: auto`, the default");
-        } else if text != "auto" {
-            let help = match nearest(&text, LATER.into_iter().chain(["auto"])) {
-                Some(near) => format!("did you mean `{near}`?"),
-                None => "the only value so far is `auto`, the default".to_string(),
-            };
-            self.error("rule_value", node.place, format!("{text:?} is no value of `mode`")).help = Some(help);
-        }
-    }
-
-    /// What a rule listens to: alerts, unless it says otherwise.
-    fn on(&mut self, fields: &Fields, at: Place, rule: &mut Rule) {
-        let known = || On::ALL.into_iter().map(On::name).chain(["alert"]);
-        if let Some(node) = fields.get("on")
-            && let Some(text) = self.text(node, "`on`")
-        {
-            rule.on = On::ALL.into_iter().find(|on| on.name() == text);
-            if rule.on.is_none() && text != "alert" {
-                let help = match nearest(&text, known()) {
-                    Some(near) => format!("did you mean `{near}`?"),
-                    None => format!("there are: {}", known().collect::<Vec<_>>().join(", ")),
-                };
-                self.error("rule_value", node.place, format!("{text:?} is no value of `on`")).help = Some(help);
-            }
-        }
-        if let Some(node) = fields.get("own") {
-            rule.own = self.bool(node, "`own`").unwrap_or(false);
-            if rule.on.is_none() {
-                self.error("rule_value", node.place, "`own` is for rules on events: alerts are nobody's own").help =
-                    Some("remove it".to_string());
-            }
-        }
-        self.schedule(fields, at, rule);
-    }
-
-    fn schedule(&mut self, fields: &Fields, at: Place, rule: &mut Rule) {
-        let scheduled = rule.on == Some(On::Schedule);
-        let node = match (fields.get("schedule"), scheduled) {
-            (None, false) => return,
-            (Some(node), false) => {
-                self.error("rule_value", node.place, "`schedule` is for rules that say `on: schedule`").help =
-                    Some("add `on: schedule`, or remove it".to_string());
-                return;
-            }
-            (_, true) => {
-                let help = "write for example schedule: \"0 6 * * 1-5 Europe/Berlin\"";
-                let Some(node) = self.required(fields, at, "the rule", "schedule", help) else { return };
-                node
-            }
-        };
-        let Some(text) = self.text(node, "`schedule`") else { return };
-        match Schedule::parse(&text) {
-            Ok(schedule) => rule.schedule = Some(schedule),
-            Err(message) => {
-                self.error("rule_value", node.place, message);
-            }
-        }
-        // A tick is for its own rule, which need not say so.
-        let own = Matcher::new("rule", Op::Equal, &rule.name).expect("a literal value is no expression");
-        rule.matchers.push(own);
     }
 
     fn matchers(&mut self, fields: &Fields, at: Place, on: Option<On>) -> Vec<Matcher> {
@@ -313,7 +255,7 @@ impl Reader<'_> {
 
     fn runbook(&mut self, fields: &Fields, rule: &mut Rule, places: &mut Places) {
         let Some(node) = fields.get("runbook") else {
-            for key in ["params", "allow", "attempts", "retry_after"] {
+            for key in ["params", "mode", "approve", "earned_after", "allow", "attempts", "retry_after"] {
                 if let Some(place) = fields.place(key) {
                     self.error(
                         "rule_without_runbook",
@@ -395,77 +337,23 @@ impl Reader<'_> {
                 return None;
             }
         };
-        let foreign = template.labels().find(|label| !by.is_empty() && !by.iter().any(|known| known == label));
-        if let Some(label) = foreign {
-            let message = format!("the template uses the label {label:?}, which is not in `by`");
-            let help = "the alerts of one incident share only their `by` labels: add it there, or use one of them";
-            self.error("rule_template_label", target.place, message).help = Some(help.to_string());
+        if let Some(label) = self.foreign(template.labels(), by) {
+            self.not_in_by(target.place, &label);
             return None;
         }
         places.allow.push(target.place);
         Some(Grant { primitive: key.name.clone(), target: template })
     }
 
-    fn guards(&mut self, node: &Node, rule: &mut Rule) {
-        let Some(fields) = self.fields(node, "`guards`", GUARD_KEYS) else { return };
-        if let Some(place) = fields.place("freeze") {
-            self.refuse(place, "`freeze`", "until then, stop runbooks with `runbookd pause`");
-        }
-        rule.cooldown = fields.get("cooldown").and_then(|node| self.duration(node, "`cooldown`", 0, 30 * DAY));
-        rule.budget = fields.get("budget").and_then(|node| self.budget(node));
-        let hold = fields.get("hold_at_most").and_then(|node| self.duration(node, "`hold_at_most`", 1, DAY));
-        rule.hold_at_most = hold.unwrap_or(rule.hold_at_most);
-        rule.replicas = fields.get("replicas").and_then(|node| self.replicas(node));
+    /// The first label that is not in `by`, where there is one.
+    fn foreign<'l>(&self, mut labels: impl Iterator<Item = &'l str>, by: &[String]) -> Option<String> {
+        labels.find(|label| !by.is_empty() && !by.iter().any(|known| known == label)).map(str::to_string)
     }
 
-    /// `3 per 1h`.
-    fn budget(&mut self, node: &Node) -> Option<Budget> {
-        let text = self.text(node, "`budget`")?;
-        let parts: Vec<&str> = text.split_whitespace().collect();
-        let budget = match parts[..] {
-            [count, "per", per] => count.parse::<u32>().ok().zip(Duration::parse(per).ok()),
-            _ => None,
-        };
-        match budget {
-            Some((count @ 1..=1_000, per)) if (MINUTE * 1_000..=30 * DAY * 1_000).contains(&per.millis) => {
-                Some(Budget { count, per })
-            }
-            Some(_) => {
-                self.error("rule_value", node.place, format!("{text:?} is out of bounds for `budget`")).help =
-                    Some("between 1 and 1000, per 1m to 30d".to_string());
-                None
-            }
-            None => {
-                self.error("rule_value", node.place, format!("{text:?} is no budget")).help =
-                    Some("write for example `3 per 1h`".to_string());
-                None
-            }
-        }
-    }
-
-    fn replicas(&mut self, node: &Node) -> Option<(u64, u64)> {
-        const MOST: u64 = 100_000;
-        let fields = self.fields(node, "`replicas`", &["min", "max"])?;
-        let min = fields.get("min").map_or(Some(0), |node| self.whole(node, "`min`", 0..=MOST));
-        let max = fields.get("max").map_or(Some(MOST), |node| self.whole(node, "`max`", 0..=MOST));
-        let (min, max) = (min?, max?);
-        if min > max {
-            self.error("rule_value", node.place, format!("`min` {min} is above `max` {max}"));
-            return None;
-        }
-        Some((min, max))
-    }
-
-    fn verify(&mut self, node: &Node, rule: &mut Rule) {
-        let Some(fields) = self.fields(node, "`verify`", &["resolved_within", "promql", "within"]) else { return };
-        for key in ["promql", "within"] {
-            if let Some(place) = fields.place(key) {
-                self.refuse(place, &format!("`verify.{key}`"), "use `resolved_within`: the alert itself must resolve");
-            }
-        }
-        let within =
-            fields.get("resolved_within").and_then(|node| self.duration(node, "`resolved_within`", 1, 7 * DAY));
-        rule.resolved_within = within.unwrap_or(rule.resolved_within);
+    fn not_in_by(&mut self, place: Place, label: &str) {
+        let message = format!("the template uses the label {label:?}, which is not in `by`");
+        let help = "the alerts of one incident share only their `by` labels: add it there, or use one of them";
+        self.error("rule_template_label", place, message).help = Some(help.to_string());
     }
 
     fn escalate(&mut self, node: &Node, rule: &mut Rule) {

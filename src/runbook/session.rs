@@ -43,14 +43,19 @@ enum Mode {
     /// `defaults()`, and the top of a module: no primitive may be called.
     Declaring,
     Running,
-    /// Within the closure that a poll runs.
-    Polling,
+    /// Within what is asked again and again and may only read: the closure that a poll runs, or `verify`.
+    Polling(&'static str),
 }
 
 impl Session {
     /// For evaluating a handler against its history.
     pub fn running(history: Vec<Arc<Recorded>>, poll: Option<Vec<Observation>>) -> Self {
         Session::new(history, poll, Mode::Running)
+    }
+
+    /// For evaluating `verify`, whose reads so far these are.
+    pub fn verifying(seen: Vec<Observation>) -> Self {
+        Session::new(Vec::new(), Some(seen), Mode::Polling("verify"))
     }
 
     /// For what declares and does nothing: every primitive throws.
@@ -152,12 +157,13 @@ impl Session {
                 let message = format!("{} cannot be called here: what declares a runbook does nothing", primitive.name);
                 Err(throw(&StepError::new("invalid", message)))
             }
-            Mode::Polling if primitive.class != EffectClass::Read => {
-                let message =
-                    format!("{}: a wait_until closure may only read, for it is run again and again", primitive.name);
+            Mode::Polling(what) if primitive.class != EffectClass::Read => {
+                let message = format!("{}: {what} may only read, for it is run again and again", primitive.name);
                 Err(throw(&StepError::new("invalid", message)))
             }
-            Mode::Polling => self.observe(primitive, values).and_then(|answer| answer.map_err(|error| throw(&error))),
+            Mode::Polling(_) => {
+                self.observe(primitive, values).and_then(|answer| answer.map_err(|error| throw(&error)))
+            }
             Mode::Running if primitive.class == EffectClass::None => self.act_at_once(primitive, &values, context),
             Mode::Running => self.step(primitive, values, closure, context),
         }
@@ -242,7 +248,7 @@ impl Session {
             }
             Answer::Waiting => match closure {
                 Some(closure) if state.poll.is_some() => {
-                    state.mode = Mode::Polling;
+                    state.mode = Mode::Polling("a wait_until closure");
                     drop(state);
                     self.poll(&closure, context)
                 }

@@ -7,12 +7,12 @@ use runbookd::config::DockerConfig;
 use serde_json::{Value, json};
 
 #[path = "../common/docker.rs"]
-mod docker;
+pub mod docker;
 
 const SECOND: u64 = 1_000_000_000;
 const SLEEP: &str = "exec sleep 1000";
 
-fn cluster(docker: &Docker) -> Box<dyn Cluster> {
+pub fn cluster(docker: &Docker) -> Box<dyn Cluster> {
     let config = DockerConfig { host: docker.host.clone(), ..DockerConfig::default() };
     Box::new(SwarmCluster::new(&config).expect("a valid address"))
 }

@@ -55,9 +55,15 @@ async fn docker_scaler_is_asked_in_the_address_or_by_an_alert_and_the_address_wi
         assert_eq!((answer.status, &answer.json()["status"]), (200, &json!("OK")), "{path}: {answer:?}");
         expect.push(vec![event]);
     }
+    // Below a prefix, as its SERVER_PREFIX has it.
+    let answer = ask(&stage, "POST", "/scaler/v1/scale-nodes?type=worker&by=1&scale=up", "", "").await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    expect.push(vec![nodes.to_string()]);
     assert_eq!(stage.journalled().await, expect);
-    let ping = ask(&stage, "GET", "/v1/ping", "", "").await;
-    assert_eq!((ping.status, ping.body.as_str()), (200, ""));
+    for path in ["/v1/ping", "/scaler/v1/ping"] {
+        let ping = ask(&stage, "GET", path, "", "").await;
+        assert_eq!((ping.status, ping.body.as_str()), (200, ""));
+    }
     stage.stop().await;
 }
 
@@ -174,7 +180,7 @@ async fn swarm_listener_tells_of_services_and_nodes_as_parameters() {
     });
     assert_eq!(services, json!([web]), "worker does not ask to be told of");
     let nodes = ask(&stage, "GET", &format!("{LISTENER}/get-nodes"), "", "").await.json();
-    for name in ["id", "hostname", "address", "state", "role", "availability"] {
+    for name in ["id", "hostname", "address", "versionIndex", "state", "role", "availability"] {
         assert!(nodes[0][name].is_string(), "{name}: {nodes}");
     }
     for path in ["ping", "notify-services"] {

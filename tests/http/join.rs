@@ -108,6 +108,36 @@ async fn more_than_are_allowed_in_a_minute_are_told_to_come_again() {
 }
 
 #[tokio::test]
+async fn each_use_is_counted_by_what_came_of_it() {
+    let stage = started(Some(JoinRole::Worker)).await;
+    for (token, query) in [
+        (JOIN_TOKEN, "?role=worker"),
+        (JOIN_TOKEN, "?role=worker"),
+        (JOIN_TOKEN, "?role=root"),
+        ("another", "?role=worker"),
+        (JOIN_TOKEN, "?role=manager"),
+    ] {
+        ask(&stage, token, query).await;
+    }
+    stage.journal.fail(Some("disk full"));
+    ask(&stage, JOIN_TOKEN, "?role=worker").await.problem(503);
+    stage.journal.fail(None);
+    ask(&stage, JOIN_TOKEN, "?role=worker").await.problem(429);
+    for (outcome, count) in [
+        ("answered", "2"),
+        ("malformed", "1"),
+        ("unauthorized", "1"),
+        ("forbidden", "1"),
+        ("too_many", "1"),
+        ("unavailable", "1"),
+    ] {
+        let metric = format!("runbookd_join_requests_total{{outcome=\"{outcome}\"}}");
+        assert_eq!(stage.metric(&metric).await, count, "{outcome}");
+    }
+    stage.stop().await;
+}
+
+#[tokio::test]
 async fn nobody_is_told_while_the_journal_cannot_write() {
     let stage = started(Some(JoinRole::Worker)).await;
     stage.journal.fail(Some("disk full"));

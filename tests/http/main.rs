@@ -7,3 +7,4 @@ mod intake;
 mod join;
 mod queries;
 mod stage;
+mod undo;

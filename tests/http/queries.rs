@@ -28,6 +28,7 @@ fn incident(id: u64, state: State, service: &str) -> Incident {
         locks: Vec::new(),
         event: None,
         next_event: None,
+        approval: None,
         gave_back: false,
         acked_by: None,
         escalated: false,
@@ -212,5 +213,28 @@ async fn the_document_is_served() {
     let stage = Stage::with(Setup::default()).await;
     let document = stage.get("/api/v1/openapi.json").await.json();
     assert_eq!(document["openapi"], "3.1.0");
+    stage.stop().await;
+}
+
+#[tokio::test]
+async fn rules_and_runbooks_say_whether_they_helped_and_only_an_open_breaker_is_closed() {
+    let stage = Stage::with(Setup { shipped: true, ..Setup::default() }).await;
+    for list in ["rules", "runbooks"] {
+        let all = stage.get(&format!("/api/v1/{list}")).await.json();
+        let figures = &all[list][0]["effectiveness"];
+        assert_eq!((&figures["helped"], &figures["time_to_resolve_seconds"]), (&0.into(), &Value::Null), "{all}");
+    }
+    let rules = stage.get("/api/v1/rules").await.json();
+    let rule = rules["rules"][0]["name"].as_str().expect("a name");
+    assert_eq!(rules["rules"][0]["breaker"], Value::Null);
+    for (rule, body, status, word) in [
+        (rule, r#"{"by":"ann"}"#, 409, "is not open"),
+        (rule, r#"{"by":" "}"#, 400, "who commands"),
+        ("none-such", r#"{"by":"ann"}"#, 404, "there is no rule"),
+    ] {
+        let answer = stage.post(&format!("/api/v1/rules/{rule}/close_breaker"), body.as_bytes()).await;
+        let detail = answer.problem(status);
+        assert!(detail.contains(word), "{rule} {body}: {detail}");
+    }
     stage.stop().await;
 }

@@ -18,7 +18,7 @@ use runbookd::model::duration::Duration;
 use runbookd::model::event::Event;
 use runbookd::model::join::JoinRole;
 use runbookd::ports::Journal;
-use runbookd::runbook::catalog::Catalog;
+use runbookd::runbook::catalog::{Catalog, Offers};
 use runbookd::runbook::evaluate::Evaluator;
 use serde_json::Value;
 use std::io::Write;
@@ -239,7 +239,7 @@ fn shipped(instead: &str) -> Catalog {
     let doors = std::fs::read_to_string(root.join("rules/doors.yaml")).expect("it is shipped");
     let rules = if instead.is_empty() { &doors } else { instead };
     std::fs::write(written.path().join("rules.yaml"), rules).expect("written");
-    Catalog::load(written.path(), &root.join("runbooks"), &[], None).expect("what is shipped is valid")
+    Catalog::load(written.path(), &root.join("runbooks"), &Offers::default(), None).expect("what is shipped is valid")
 }
 
 fn parts(config: Config, journal: Arc<MemoryJournal>, metrics: Arc<Metrics>, told: &Told, catalog: Catalog) -> Parts {
@@ -258,8 +258,8 @@ fn parts(config: Config, journal: Arc<MemoryJournal>, metrics: Arc<Metrics>, tol
         clock: Clock::System,
         journal,
         cluster: world.clone(),
-        groups: world,
-        reload: Arc::new(SimReload::new(&Default::default())),
+        groups: world.clone(),
+        reload: Arc::new(SimReload::new(&Default::default(), world)),
         posts: Arc::new(SimPosts::default()),
         alerts: None,
         queries: None,

@@ -188,7 +188,7 @@ impl Journal {
             for run in self.runs_of(id) {
                 let began = match run.run.handler {
                     Handler::OnFiring | Handler::OnEvent => Some(run.run.started_at),
-                    Handler::OnResolved => first.get(&run.run.id).copied(),
+                    Handler::OnResolved | Handler::Verify => first.get(&run.run.id).copied(),
                 };
                 spans.extend(began.map(|began| (began, run.run.finished_at.expect("it has ended"), id)));
             }

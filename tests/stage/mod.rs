@@ -10,13 +10,13 @@ pub use trace::trace;
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
-use runbookd::adapters::cluster::sim::{SimCluster, World};
+use runbookd::adapters::cluster::sim::{SimCluster, SimReload, World};
 use runbookd::adapters::journal::memory::MemoryJournal;
 use runbookd::adapters::posts::SimPosts;
 use runbookd::app::metrics::Metrics;
 use runbookd::app::{App, Parts};
 use runbookd::clock::Clock;
-use runbookd::config::Config;
+use runbookd::config::{Config, ReloadTarget};
 use runbookd::model::cluster::{Convergence, JobIntent, JobState, Node, NodeIntent, Service, ServiceIntent, Task};
 use runbookd::model::join::{JoinRole, JoinToken};
 use runbookd::model::message::{Message, ThreadRef};
@@ -27,16 +27,31 @@ use runbookd::ports::{
     Alerts, Cluster, DeliverError, Humans, Journal, KnownAlert, NewIntake, NodeGroups, PortError, PostAnswer, Posts,
     Queries, Reload, Reloaded, Sample,
 };
-use runbookd::runbook::catalog::Catalog;
+use runbookd::runbook::catalog::{Catalog, Offers};
 use runbookd::runbook::evaluate::Evaluator;
+use std::collections::BTreeMap;
 use std::future::{Future, pending};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-/// Reload targets of every scenario: `settled` has nothing to reload.
-const TARGETS: [&str; 7] =
-    ["prometheus", "proxy", "settled", "haproxy", "prometheus_targets", "prometheus_alerts", "lb"];
+/// Reload targets of every scenario: `settled` has nothing to reload; those of the shipped rules render the shipped templates.
+fn reload_targets() -> BTreeMap<String, ReloadTarget> {
+    let plain = ["prometheus", "settled"].map(|name| format!("{name}: {{ http: 'http://{name}' }}"));
+    let templates = [
+        ("haproxy", "haproxy.cfg.j2"),
+        ("prometheus_targets", "prometheus-targets.json.j2"),
+        ("prometheus_alerts", "prometheus-alerts.yml.j2"),
+        ("lb", "lb-nodes.cfg.j2"),
+    ];
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/templates");
+    let templates = templates.map(|(name, template)| {
+        format!("{name}: {{ template: '{}', output: {template} }}", folder.join(template).display())
+    });
+    let proxy = ["proxy: { docker_flow_proxy: 'http://proxy' }".to_string()];
+    let yaml: Vec<String> = [&plain[..], &templates, &proxy].concat();
+    serde_saphyr::from_str(&yaml.join("\n")).expect("reload targets")
+}
 
 /// What outlives a process: the cluster, the people, Alertmanager, the files.
 pub struct Stage {
@@ -45,16 +60,22 @@ pub struct Stage {
     pub people: Arc<Mutex<Vec<(jiff::Timestamp, Message)>>>,
     pub alertmanager: Arc<Mutex<Result<Vec<KnownAlert>, PortError>>>,
     pub reloads: Arc<Mutex<Vec<String>>>,
+    pub reload: Arc<SimReload>,
     pub silences: Arc<Mutex<Vec<SilenceIntent>>>,
     pub posts: Arc<SimPosts>,
     /// What Prometheus answers to each expression; to any other it answers nothing.
-    pub prometheus: std::collections::BTreeMap<String, f64>,
+    pub prometheus: Prometheus,
     pub files: tempfile::TempDir,
     pub config: Arc<Config>,
     pub with_api: bool,
+    /// The trace shows what attempts came to.
+    pub effectiveness: bool,
     /// The folder of the repository with the rules, when they are shipped; the runbooks are shipped too then.
     pub shipped: Option<&'static str>,
 }
+
+/// What Prometheus answers to each expression; `Err`: it cannot be asked.
+pub type Prometheus = Arc<Mutex<Result<std::collections::BTreeMap<String, f64>, PortError>>>;
 
 /// One life of the process.
 pub struct Life {
@@ -71,19 +92,27 @@ impl Stage {
         let mut config = Config::default();
         config.incidents.stale_after = scenario.stale_after;
         config.bounds.replicas_max = 20;
-        let reloads = Arc::default();
+        config.max_mode = scenario.max_mode;
+        config.groups = scenario.groups.clone();
+        let cluster = Arc::new(SimCluster::new(world, clock));
+        if let Some(every) = scenario.watchdog {
+            config.watchdog.matchers = vec!["alertname = \"Watchdog\"".to_string()];
+            config.watchdog.every = every;
+        }
         let stage = Stage {
             clock,
-            cluster: Arc::new(SimCluster::new(world, clock)),
+            reload: Arc::new(SimReload::new(&reload_targets(), cluster.clone())),
+            cluster,
             people: Arc::default(),
             alertmanager: Arc::new(Mutex::new(Ok(Vec::new()))),
-            reloads,
+            reloads: Arc::default(),
             silences: Arc::default(),
             posts: Arc::new(SimPosts::new(["ticketing"])),
-            prometheus: scenario.prometheus.clone(),
+            prometheus: Arc::new(Mutex::new(Ok(scenario.prometheus.clone()))),
             files,
             config: Arc::new(config),
             with_api: scenario.alertmanager_api,
+            effectiveness: scenario.effectiveness,
             shipped: match scenario.rules.as_str() {
                 "shipped" => Some("rules"),
                 "optional" => Some("deploy/rules"),
@@ -111,9 +140,9 @@ impl Stage {
     pub fn catalog(&self) -> Catalog {
         let own = Path::new(env!("CARGO_MANIFEST_DIR"));
         let root = if self.shipped.is_some() { own } else { self.files.path() };
-        let targets = TARGETS.map(String::from);
+        let offers = Offers { reload_targets: self.reload.targets(), prometheus: true };
         let rules = root.join(self.shipped.unwrap_or("rules"));
-        Catalog::load(&rules, &root.join("runbooks"), &targets, None).unwrap_or_else(|findings| {
+        Catalog::load(&rules, &root.join("runbooks"), &offers, None).unwrap_or_else(|findings| {
             let all: Vec<String> = findings.iter().map(ToString::to_string).collect();
             panic!("the scenario's files are not valid:\n{}", all.join("\n"))
         })
@@ -130,6 +159,7 @@ impl Stage {
             people: self.people.clone(),
             alertmanager: self.alertmanager.clone(),
             reloads: self.reloads.clone(),
+            reload: self.reload.clone(),
             silences: self.silences.clone(),
             posts: self.posts.clone(),
             prometheus: self.prometheus.clone(),
@@ -200,9 +230,10 @@ struct Outside {
     people: Arc<Mutex<Vec<(jiff::Timestamp, Message)>>>,
     alertmanager: Arc<Mutex<Result<Vec<KnownAlert>, PortError>>>,
     reloads: Arc<Mutex<Vec<String>>>,
+    reload: Arc<SimReload>,
     silences: Arc<Mutex<Vec<SilenceIntent>>>,
     posts: Arc<SimPosts>,
-    prometheus: std::collections::BTreeMap<String, f64>,
+    prometheus: Prometheus,
 }
 
 impl Outside {
@@ -243,6 +274,9 @@ impl Cluster for Outside {
     async fn job(&self, name: &str) -> Result<JobState, PortError> {
         self.living(self.cluster.job(name)).await
     }
+    async fn jobs(&self) -> Result<Vec<String>, PortError> {
+        self.living(self.cluster.jobs()).await
+    }
     async fn remove_job(&self, name: &str) -> Result<(), PortError> {
         self.living(self.cluster.remove_job(name)).await
     }
@@ -273,7 +307,8 @@ impl NodeGroups for Outside {
 #[async_trait]
 impl Queries for Outside {
     async fn query(&self, expr: &str) -> Result<Vec<Sample>, PortError> {
-        let value = self.living(async { self.prometheus.get(expr).copied() }).await;
+        let value =
+            self.living(async { self.prometheus.lock().expect("unpoisoned").clone() }).await?.get(expr).copied();
         Ok(value.into_iter().map(|value| Sample { labels: Labels::default(), value }).collect())
     }
 }
@@ -297,13 +332,16 @@ impl Reload for Outside {
             if target == "settled" {
                 return Ok(Reloaded::Unchanged);
             }
-            self.reloads.lock().expect("unpoisoned").push(shown);
-            Ok(Reloaded::Done)
+            let answer = self.reload.reload(target, service).await?;
+            if answer == Reloaded::Done {
+                self.reloads.lock().expect("unpoisoned").push(shown);
+            }
+            Ok(answer)
         })
         .await
     }
     fn targets(&self) -> Vec<String> {
-        TARGETS.map(String::from).to_vec()
+        self.reload.targets()
     }
 }
 

@@ -3,12 +3,15 @@
 use super::{Life, Stage, payload_of};
 use runbookd::adapters::cluster::sim::Fault;
 use runbookd::adapters::journal::memory::MemoryJournal;
+use runbookd::app::board::Reply;
 use runbookd::model::alert::{Alert, Fingerprint, Status};
 use runbookd::model::cluster::{ServiceChange, SpecFields};
 use runbookd::model::duration::Duration;
 use runbookd::model::event::{self, Event, On};
+use runbookd::model::incident::IncidentId;
 use runbookd::model::label::Labels;
-use runbookd::ports::{Cluster, ErrorReason, KnownAlert, PortError};
+use runbookd::model::mode::{Approval, Mode, Subject};
+use runbookd::ports::{Cluster, ErrorReason, Journal, KnownAlert, PortError};
 use serde::Deserialize;
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -31,6 +34,17 @@ pub struct Scenario {
     /// What Prometheus answers to an expression, as a number alone; without one it answers nothing.
     #[serde(default)]
     pub prometheus: BTreeMap<String, f64>,
+    #[serde(default)]
+    pub max_mode: Mode,
+    /// Groups of people.
+    #[serde(default)]
+    pub groups: BTreeMap<String, Vec<String>>,
+    /// What the attempts of the rules came to belongs to the trace.
+    #[serde(default)]
+    pub effectiveness: bool,
+    /// Every so often an alert `Watchdog` is expected.
+    #[serde(default)]
+    pub watchdog: Option<Duration>,
     /// States that incidents may end in when the process is killed on the way, besides those of the undisturbed course.
     #[serde(default)]
     pub killed_may_end: Vec<String>,
@@ -46,6 +60,11 @@ fn half_a_day() -> Duration {
 pub enum Action {
     Fire(BTreeMap<String, String>),
     Resolve(BTreeMap<String, String>),
+    /// A firing post of an alert that began this long ago.
+    FireLate {
+        labels: BTreeMap<String, String>,
+        began: Duration,
+    },
     /// A firing post of a group that Alertmanager cut this many alerts off.
     FireTruncated {
         labels: BTreeMap<String, String>,
@@ -58,6 +77,9 @@ pub enum Action {
     Silence(BTreeMap<String, String>),
     Unsilence(BTreeMap<String, String>),
     AlertmanagerDown(bool),
+    /// From now on Prometheus answers these, and to any other expression nothing.
+    Prometheus(BTreeMap<String, f64>),
+    PrometheusDown,
     Wait(Duration),
     Fault(FaultName),
     Reachable(bool),
@@ -83,10 +105,33 @@ pub enum Action {
     },
     /// The machine of a node ends, and its group starts another in its place.
     LoseMachine(String),
+    /// A person has a run undone, as the plan says at that moment.
+    Undo(u64),
+    /// A person closes the breaker of a rule.
+    CloseBreaker(String),
     Pause(String),
     Resume(String),
     Ack(u64),
     Close(u64),
+    /// A person looks at the plan that waits, and approves it.
+    Approve {
+        incident: u64,
+        by: String,
+    },
+    Deny {
+        incident: u64,
+        by: String,
+    },
+    Answer {
+        incident: u64,
+        by: String,
+        answer: String,
+    },
+    /// A person decides that a rule of `mode: earned` runs by itself, or does not.
+    Trust {
+        rule: String,
+        trusted: bool,
+    },
     /// New rules (and runbooks) are put in force.
     Reload {
         rules: String,
@@ -168,6 +213,10 @@ impl Play<'_> {
         match action {
             Action::Fire(labels) => self.post(labels, true, 0).await,
             Action::Resolve(labels) => self.post(labels, false, 0).await,
+            Action::FireLate { labels, began } => {
+                self.started.insert(labels_of(labels), now - began.signed());
+                self.post(labels, true, 0).await;
+            }
             Action::FireTruncated { labels, truncated } => self.post(labels, true, *truncated).await,
             Action::FireUntold(labels) => {
                 let labels = labels_of(labels);
@@ -181,6 +230,13 @@ impl Play<'_> {
                 let error = PortError::transient(ErrorReason::Unreachable, "connection refused");
                 *self.stage.alertmanager.lock().expect("unpoisoned") = if *down { Err(error) } else { Ok(Vec::new()) };
             }
+            Action::Prometheus(answers) => {
+                *self.stage.prometheus.lock().expect("unpoisoned") = Ok(answers.clone());
+            }
+            Action::PrometheusDown => {
+                let error = PortError::transient(ErrorReason::Unreachable, "connection refused");
+                *self.stage.prometheus.lock().expect("unpoisoned") = Err(error);
+            }
             Action::Wait(time) => self.wait(time.std()).await,
             Action::Fault(name) => self.stage.cluster.inject(self.fault(*name).await),
             Action::Reachable(reachable) => self.stage.cluster.set_reachable(*reachable),
@@ -193,6 +249,20 @@ impl Play<'_> {
             Action::Event { on, labels } => self.event(*on, labels).await,
             Action::HandNode { node, state } => self.stage.cluster.set_node_state(node, state).expect("the node"),
             Action::LoseMachine(node) => self.stage.cluster.lose_machine(node).expect("the machine"),
+            Action::Undo(id) => {
+                let id = runbookd::model::run::RunId(*id);
+                self.insist(async |life| {
+                    let planned = match life.app.plan_undo(id).await {
+                        Ok(planned) => planned,
+                        Err(_) => return Some(false),
+                    };
+                    Some(life.app.undo(id, &planned.program.hash.0, "ann", "it made things worse").await.is_ok())
+                })
+                .await;
+            }
+            Action::CloseBreaker(rule) => {
+                self.insist(async |life| Some(life.app.close_breaker(rule, "ann", "mended").await.is_ok())).await;
+            }
             Action::Pause(why) => {
                 self.insist(async |life| life.app.pause("ann", why).await.ok()).await;
             }
@@ -206,6 +276,22 @@ impl Play<'_> {
             Action::Close(id) => {
                 let id = runbookd::model::incident::IncidentId(*id);
                 self.insist(async |life| Some(life.app.close(id, "ann", "done by hand").await.is_ok())).await;
+            }
+            Action::Approve { incident, by } => {
+                let reply = |approval: &Approval| match &approval.subject {
+                    Subject::Plan(plan) => Reply::Approve { plan: plan.hash.clone() },
+                    Subject::Question { .. } => panic!("a question is answered"),
+                };
+                self.reply(*incident, by, reply).await;
+            }
+            Action::Deny { incident, by } => {
+                self.reply(*incident, by, |_| Reply::Deny { reason: "not now".into() }).await;
+            }
+            Action::Answer { incident, by, answer } => {
+                self.reply(*incident, by, |_| Reply::Answer(answer.clone())).await;
+            }
+            Action::Trust { rule, trusted } => {
+                self.insist(async |life| Some(life.app.set_trust(rule, *trusted, "ann", "").await.is_ok())).await;
             }
             Action::Reload { rules, runbooks } => {
                 self.stage.write(rules, runbooks);
@@ -225,6 +311,23 @@ impl Play<'_> {
         self.insist(async |_| {
             tokio::time::sleep_until(until).await;
             Some(())
+        })
+        .await;
+    }
+
+    /// A person's word, once something is asked of them. One whose word was journalled does not say it twice.
+    async fn reply(&mut self, incident: u64, by: &str, reply: impl Fn(&Approval) -> Reply) {
+        let id = IncidentId(incident);
+        self.insist(async |life| {
+            for _ in 0..100 {
+                let known = life.journal.incident(id).await.ok().flatten();
+                match known.and_then(|incident| incident.approval) {
+                    Some(asked) if asked.verdict.is_some() || asked.given.iter().any(|(given, _)| given == by) => break,
+                    Some(asked) => return Some(life.app.reply(id, by, reply(&asked)).await.is_ok()),
+                    None => tokio::time::sleep(std::time::Duration::from_millis(100)).await,
+                }
+            }
+            Some(false)
         })
         .await;
     }

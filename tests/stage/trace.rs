@@ -31,6 +31,16 @@ pub async fn trace(stage: &Stage, life: &Life) -> String {
             run(&mut text, life, id, &at).await;
         }
     }
+    if stage.effectiveness {
+        for (rule, kept) in life.app.effectiveness().iter() {
+            let tally = kept.total();
+            let time = tally.time_to_resolve().map_or("-".to_string(), |time| time.to_string());
+            let open = if kept.breaker.is_some() { ", breaker open" } else { "" };
+            let figures =
+                format!("{} helped, {} did not help, {} flapped", tally.helped, tally.did_not_help, tally.flapped);
+            let _ = writeln!(text, "rule {rule}: {figures}, time to resolve {time}{open}");
+        }
+    }
     let _ = writeln!(text, "cluster");
     for applied in stage.cluster.applied() {
         let who = if applied.step.is_empty() { "another hand" } else { &applied.step };
@@ -53,7 +63,11 @@ async fn run(text: &mut String, life: &Life, id: RunId, at: &impl Fn(jiff::Times
     let run = life.journal.run(id).await.expect("a read").expect("the run");
     let state = serde_json::to_string(&run.state).expect("a state");
     let why = run.reason.as_ref().map_or_else(String::new, |reason| format!(" – {reason}"));
-    let _ = writeln!(text, "  run {id} {} attempt {} {state}{why}", run.handler.name(), run.attempt);
+    let shadow = if run.shadow { "rehearsal " } else { "" };
+    let approved =
+        if run.approved_by.is_empty() { String::new() } else { format!(" approved by {}", run.approved_by.join(", ")) };
+    let handler = run.handler.name();
+    let _ = writeln!(text, "  {shadow}run {id} {handler} attempt {}{approved} {state}{why}", run.attempt);
     for line in &run.log {
         let _ = writeln!(text, "    log: {line}");
     }

@@ -12,6 +12,7 @@ use runbookd::model::join::{JoinRole, JoinToken};
 use runbookd::model::label::Labels;
 use runbookd::ports::{Cluster, ErrorReason, PortError, Reload, Reloaded};
 use serde::Deserialize;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -44,6 +45,8 @@ struct Place {
     node: String,
     #[serde(default)]
     addresses: Vec<String>,
+    #[serde(default)]
+    networks: BTreeMap<String, String>,
 }
 
 impl World {
@@ -118,6 +121,7 @@ impl Cluster for Still {
             error: String::new(),
             image: "shop/web:1".into(),
             addresses: place.addresses.clone(),
+            networks: place.networks.clone(),
         };
         Ok(spec.tasks.iter().enumerate().map(task).collect())
     }
@@ -135,6 +139,9 @@ impl Cluster for Still {
     }
     async fn job(&self, _: &str) -> Result<JobState, PortError> {
         unreachable!("a reload starts no job")
+    }
+    async fn jobs(&self) -> Result<Vec<String>, PortError> {
+        Ok(Vec::new())
     }
     async fn remove_job(&self, _: &str) -> Result<(), PortError> {
         unreachable!("a reload starts no job")

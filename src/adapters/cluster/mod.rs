@@ -1,4 +1,5 @@
-//! The cluster port: Docker Swarm, and a simulator that behaves like one.
+//! The cluster port: Docker Swarm, a simulator that behaves like one, and an overlay for rehearsals.
 
+pub mod overlay;
 pub mod sim;
 pub mod swarm;

@@ -6,7 +6,8 @@ use crate::config::reload::{DockerFlow, DockerFlowTarget};
 use crate::model::cluster::{Mode, Service};
 use crate::ports::{Cluster, ErrorReason, PortError, Reloaded};
 use reqwest::{Client, Method, StatusCode, Url};
-use std::collections::BTreeMap;
+use serde::Deserialize;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +18,8 @@ const NOTIFY: &str = "com.df.notify";
 const STACK: &str = "com.docker.stack.namespace";
 /// Labels for the listener itself.
 const CONTROL: [&str; 4] = ["notify", "notifyService", "scrapeNetwork", "shortName"];
+/// The longest list of its services that is read of a proxy.
+const CONFIG_BYTES: usize = 16 * 1024 * 1024;
 
 pub struct DockerFlowReload {
     kind: DockerFlow,
@@ -48,14 +51,22 @@ impl DockerFlowReload {
         let Some(name) = service else { return self.reload_all(what).await };
         match self.cluster.service(name).await {
             Ok(service) => self.reconfigure(what, &service).await,
-            Err(error) if error.reason == ErrorReason::NotFound => self.remove(what, name).await,
+            Err(error) if error.reason == ErrorReason::NotFound => self.remove(what, name, "").await,
             Err(error) => Err(error),
         }
     }
 
-    /// One service that is refused does not keep the others from being told; the first error is the answer.
+    /// One service that is refused does not keep the others from being told; the first error is the answer. The proxy tells what it has, and forgets what no
+    /// service is called any more; the monitor cannot be asked.
     async fn reload_all(&self, what: &str) -> Result<Reloaded, PortError> {
+        // Before the services are read: what is told to it meanwhile is not taken for gone.
+        let told = match self.kind {
+            DockerFlow::Proxy => self.told(what).await,
+            DockerFlow::Monitor => Ok(Vec::new()),
+        };
         let mut services = self.cluster.services().await?;
+        let known: BTreeSet<String> =
+            services.iter().flat_map(|service| [service.name.as_str(), name(service)].map(str::to_string)).collect();
         services.retain(|service| service.labels.value(NOTIFY) == "true");
         services.sort_by(|a, b| a.name.cmp(&b.name));
         if services.is_empty() {
@@ -64,18 +75,46 @@ impl DockerFlowReload {
         }
         let mut answer = Ok(Reloaded::Unchanged);
         for service in &services {
-            match (self.reconfigure(what, service).await, &answer) {
-                (Err(error), Ok(_)) => answer = Err(error),
-                (Ok(Reloaded::Done), Ok(_)) => answer = Ok(Reloaded::Done),
-                _ => {}
-            }
+            answer = both(answer, self.reconfigure(what, service).await);
         }
-        answer
+        match told {
+            Ok(told) => {
+                for gone in told.iter().filter(|told| !known.contains(&told.service_name)) {
+                    answer = both(answer, self.remove(what, &gone.service_name, &gone.acl_name).await);
+                }
+                answer
+            }
+            Err(error) => both(answer, Err(error)),
+        }
+    }
+
+    /// The services that the proxy routes to, but for those of its own settings and those that run elsewhere.
+    async fn told(&self, what: &str) -> Result<Vec<Told>, PortError> {
+        let what = format!("{what}: ask what it routes to");
+        let parameters = BTreeMap::from([("type".to_string(), "json".to_string())]);
+        let url = self.url("config", &parameters);
+        let (status, body) = http::fetch(&self.http, url, self.timeout, CONFIG_BYTES, &what).await?;
+        judge(status, &what)?;
+        // `null` when it has none.
+        let all: Option<BTreeMap<String, Told>> = serde_json::from_slice(&body).map_err(|_| {
+            let message = format!("{what}: the answer is no list of services, so what is gone stays there");
+            PortError::permanent(ErrorReason::Invalid, message)
+        })?;
+        let named = |(key, told): (String, Told)| match told.service_name.is_empty() {
+            true => Told { service_name: key, ..told },
+            false => told,
+        };
+        Ok(all.into_iter().flatten().map(named).filter(Told::is_of_the_swarm).collect())
     }
 
     async fn reconfigure(&self, what: &str, service: &Service) -> Result<Reloaded, PortError> {
         let what = format!("{what}: reconfigure {}", service.name);
-        match self.get("reconfigure", &parameters(service), &what).await? {
+        let mut parameters = parameters(service);
+        if service.labels.get("com.df.scrapeNetwork").is_some() {
+            let info = service.node_info(&self.cluster.tasks(&service.name).await?);
+            parameters.extend(info.map(|info| ("nodeInfo".to_string(), info)));
+        }
+        match self.get("reconfigure", &parameters, &what).await? {
             // The service has neither a path nor a domain: there is nothing to route to it, and the listener takes that for done, too.
             StatusCode::CONFLICT => Ok(Reloaded::Unchanged),
             StatusCode::BAD_REQUEST => {
@@ -86,11 +125,15 @@ impl DockerFlowReload {
         }
     }
 
-    async fn remove(&self, what: &str, service: &str) -> Result<Reloaded, PortError> {
+    /// `acl`: what the proxy calls it, "" if that is not known.
+    async fn remove(&self, what: &str, service: &str, acl: &str) -> Result<Reloaded, PortError> {
         let what = format!("{what}: remove {service}");
         let mut parameters = BTreeMap::from([("serviceName".to_string(), service.to_string())]);
         if self.kind == DockerFlow::Proxy {
             parameters.insert("distribute".into(), "true".into());
+            if !acl.is_empty() && acl != service {
+                parameters.insert("aclName".into(), acl.into());
+            }
         }
         let status = self.get("remove", &parameters, &what).await?;
         judge(status, &what).map(|()| Reloaded::Done)
@@ -102,6 +145,10 @@ impl DockerFlowReload {
         parameters: &BTreeMap<String, String>,
         what: &str,
     ) -> Result<StatusCode, PortError> {
+        http::send(&self.http, Method::GET, self.url(action, parameters), self.timeout, what).await
+    }
+
+    fn url(&self, action: &str, parameters: &BTreeMap<String, String>) -> Url {
         let mut url = self.base.clone();
         let flow = match self.kind {
             DockerFlow::Proxy => "docker-flow-proxy",
@@ -110,11 +157,44 @@ impl DockerFlowReload {
         let path = format!("{}/v1/{flow}/{action}", url.path().trim_end_matches('/'));
         url.set_path(&path);
         url.query_pairs_mut().extend_pairs(parameters);
-        http::send(&self.http, Method::GET, url, self.timeout, what).await
+        url
     }
 }
 
-/// What the listener would send of a service: each label `com.df.X` as `X`, the service's name, its replicas (unless it is global), and `distribute`.
+/// A service as the proxy tells of it.
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "PascalCase", default)]
+struct Told {
+    service_name: String,
+    acl_name: String,
+    replicas: i64,
+    service_dest: Option<Vec<Destination>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "PascalCase", default)]
+struct Destination {
+    outbound_hostname: String,
+}
+
+impl Told {
+    fn is_of_the_swarm(&self) -> bool {
+        // -1: it stands in the proxy's environment.
+        self.replicas >= 0 && self.service_dest.iter().flatten().all(|to| to.outbound_hostname.is_empty())
+    }
+}
+
+/// The first error; without one, whether anything was done.
+fn both(first: Result<Reloaded, PortError>, next: Result<Reloaded, PortError>) -> Result<Reloaded, PortError> {
+    match (first, next) {
+        (Err(error), _) | (Ok(_), Err(error)) => Err(error),
+        (Ok(Reloaded::Unchanged), Ok(next)) => Ok(next),
+        (done, _) => done,
+    }
+}
+
+/// What the listener would send of a service: each label `com.df.X` as `X`, the service's name, its replicas (unless it is global), and `distribute`; but for
+/// `nodeInfo`, which needs its tasks.
 fn parameters(service: &Service) -> BTreeMap<String, String> {
     let labels = service.labels.iter().filter_map(|(name, value)| Some((name.strip_prefix(PREFIX)?, value)));
     let labels = labels.filter(|(name, _)| !CONTROL.contains(name));

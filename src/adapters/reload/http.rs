@@ -62,17 +62,38 @@ pub async fn send(
     what: &str,
 ) -> Result<StatusCode, PortError> {
     let answer = http.request(method, url).timeout(timeout).send().await;
-    answer.map(|answer| answer.status()).map_err(|error| {
-        let error = error.without_url();
-        let message = |how: &str| format!("{what}: {how}; is the address under `reload:` right?");
-        if error.is_connect() {
-            PortError::transient(ErrorReason::Unreachable, message("it cannot be reached"))
-        } else if error.is_timeout() {
-            PortError::unknown(ErrorReason::Timeout, message(&format!("no answer within {timeout:?}")))
-        } else {
-            PortError::unknown(ErrorReason::Unreachable, message("the connection broke"))
+    answer.map(|answer| answer.status()).map_err(|error| unanswered(&error, timeout, what))
+}
+
+/// The answer to a GET, its body with it; one of more than `most` bytes is an error.
+pub async fn fetch(
+    http: &Client,
+    url: Url,
+    timeout: Duration,
+    most: usize,
+    what: &str,
+) -> Result<(StatusCode, Vec<u8>), PortError> {
+    let broken = |error: reqwest::Error| unanswered(&error, timeout, what);
+    let mut answer = http.get(url).timeout(timeout).send().await.map_err(broken)?;
+    let mut body = Vec::new();
+    while let Some(chunk) = answer.chunk().await.map_err(broken)? {
+        if body.len() + chunk.len() > most {
+            return Err(wrong(format!("{what}: the answer is longer than {most} bytes")));
         }
-    })
+        body.extend_from_slice(&chunk);
+    }
+    Ok((answer.status(), body))
+}
+
+fn unanswered(error: &reqwest::Error, timeout: Duration, what: &str) -> PortError {
+    let message = |how: &str| format!("{what}: {how}; is the address under `reload:` right?");
+    if error.is_connect() {
+        PortError::transient(ErrorReason::Unreachable, message("it cannot be reached"))
+    } else if error.is_timeout() {
+        PortError::unknown(ErrorReason::Timeout, message(&format!("no answer within {timeout:?}")))
+    } else {
+        PortError::unknown(ErrorReason::Unreachable, message("the connection broke"))
+    }
 }
 
 /// 2xx is a reload, and nothing else is.

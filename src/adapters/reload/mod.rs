@@ -26,6 +26,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use template::TemplateReload;
+pub use template::rendered;
 
 /// How long a target may take when the config does not say.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);

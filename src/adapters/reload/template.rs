@@ -65,7 +65,7 @@ impl TemplateReload {
 
     pub async fn reload(&self, what: &str) -> Result<Reloaded, PortError> {
         let _turn = self.turn.lock().await;
-        let text = self.render(what).await?;
+        let text = rendered(what, &self.template, &*self.cluster).await?;
         let old = match fs::read(&self.output).await {
             Ok(old) => Some(old),
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
@@ -94,22 +94,6 @@ impl TemplateReload {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_error(what, "remove", &self.due, &error)),
             _ => Ok(Reloaded::Done),
         }
-    }
-
-    async fn render(&self, what: &str) -> Result<String, PortError> {
-        let invalid = |message: String| PortError::permanent(ErrorReason::Invalid, format!("{what}: {message}"));
-        let mut text = String::new();
-        let read =
-            async { fs::File::open(&self.template).await?.take(TEMPLATE_BYTES + 1).read_to_string(&mut text).await };
-        read.await.map_err(|error| io_error(what, "read", &self.template, &error))?;
-        let file = self.template.display().to_string();
-        if text.len() as u64 > TEMPLATE_BYTES {
-            return Err(invalid(format!("{file} is longer than {TEMPLATE_BYTES} bytes")));
-        }
-        let live = Arc::new(Live::look(&*self.cluster).await?);
-        // A template may compute for a while: not on a thread that others wait for.
-        let rendered = tokio::task::spawn_blocking(move || render::render(&file, &text, &live)).await;
-        rendered.unwrap_or_else(|error| Err(format!("the rendering broke off: {error}"))).map_err(invalid)
     }
 
     /// The new file, beside the old one and as readable as it, on the disk.
@@ -165,6 +149,22 @@ impl TemplateReload {
         };
         put.await.map_err(|error| io_error(what, "replace", &self.output, &error))
     }
+}
+
+/// What a template makes of the live cluster. `what` begins the message of an error.
+pub async fn rendered(what: &str, template: &Path, cluster: &dyn Cluster) -> Result<String, PortError> {
+    let invalid = |message: String| PortError::permanent(ErrorReason::Invalid, format!("{what}: {message}"));
+    let mut text = String::new();
+    let read = async { fs::File::open(template).await?.take(TEMPLATE_BYTES + 1).read_to_string(&mut text).await };
+    read.await.map_err(|error| io_error(what, "read", template, &error))?;
+    let file = template.display().to_string();
+    if text.len() as u64 > TEMPLATE_BYTES {
+        return Err(invalid(format!("{file} is longer than {TEMPLATE_BYTES} bytes")));
+    }
+    let live = Arc::new(Live::look(cluster).await?);
+    // A template may compute for a while: not on a thread that others wait for.
+    let rendered = tokio::task::spawn_blocking(move || render::render(&file, &text, &live)).await;
+    rendered.unwrap_or_else(|error| Err(format!("the rendering broke off: {error}"))).map_err(invalid)
 }
 
 fn io_error(what: &str, verb: &str, path: &Path, error: &io::Error) -> PortError {

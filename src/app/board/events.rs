@@ -68,7 +68,12 @@ impl Board {
                     incident.labels = event.labels.clone();
                     incident.event = Some(event.into());
                     incident.attempt = 0;
+                    // What was asked was about the one before.
+                    incident.approval = None;
                 });
+                if from == State::AwaitingApproval {
+                    self.step(id, lifecycle::Event::Held, newer(), now);
+                }
                 self.consider(id, now);
             }
             other => {

@@ -125,7 +125,11 @@ impl Board {
     }
 
     fn observe(&mut self, alert: &Alert, group: &GroupRef, now: Timestamp) {
+        if self.heard(alert, now) {
+            return;
+        }
         let fingerprint = alert.fingerprint;
+        let acted_at = self.levels.get(&fingerprint).and_then(|known| self.acted_at(&known.incidents));
         let (change, doubt) = match self.levels.get_mut(&fingerprint) {
             None => {
                 let (change, level) = level::first(alert, group, now);
@@ -145,7 +149,7 @@ impl Board {
             }
             Some(known) => {
                 let was = known.level.clone_flags();
-                let change = level::observe(&mut known.level, alert, group, now);
+                let change = level::observe(&mut known.level, alert, group, acted_at, now);
                 if was.group != known.level.group.key {
                     self.groups.entry(known.level.group.key.clone()).or_default().insert(fingerprint);
                     if let Some(old) = self.groups.get_mut(&was.group) {
@@ -288,7 +292,8 @@ impl Board {
     /// A firing alert that an untruncated firing payload of its group leaves out may be gone: no new attempt starts for it.
     fn unconfirm_absent(&mut self, group: &Group, told: &GroupRef) {
         let Some(known) = self.groups.get(&told.key) else { return };
-        if known.len() <= group.alerts.len() || !group.alerts.iter().any(|alert| alert.ends_at.is_none()) {
+        let told_of = group.alerts.iter().filter(|alert| !self.is_watchdog(alert)).count();
+        if known.len() <= told_of || !group.alerts.iter().any(|alert| alert.ends_at.is_none()) {
             return;
         }
         let present: HashSet<Fingerprint> = group.alerts.iter().map(|alert| alert.fingerprint).collect();
@@ -359,7 +364,7 @@ impl Board {
     }
 
     /// An incident that no alert belongs to: a person closes it.
-    fn without_alert(&mut self, key: &str, labels: &Labels, reason: Reason, now: Timestamp) {
+    pub(super) fn without_alert(&mut self, key: &str, labels: &Labels, reason: Reason, now: Timestamp) {
         // A fingerprint that no alert has: nothing joins it, nothing resolves it.
         let id = self.join_or_open(None, key, Err(reason), Fingerprint(0), now);
         self.edit(id, |incident: &mut Incident| incident.alerts.clear());
@@ -474,6 +479,7 @@ impl Board {
     /// A new catalog is in force: alerts that no rule matched are routed again. That is how the runbook that was just written takes over.
     pub fn catalog_swapped(&mut self, catalog: Arc<crate::runbook::catalog::Catalog>, now: Timestamp) {
         self.catalog = catalog;
+        self.ask_anew();
         self.route_unmatched(now);
     }
 

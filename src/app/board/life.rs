@@ -1,5 +1,6 @@
 //! The life of incidents on the board: opening, the guards' verdicts, state changes and what they bring.
 
+use super::verify::RECOVERED_AT_MOST;
 use super::{Board, NO_RULE};
 use crate::app::report;
 use crate::engine::guard::{self, Page, Situation, Verdict};
@@ -7,6 +8,7 @@ use crate::engine::lifecycle::{self, Act, Event};
 use crate::engine::route;
 use crate::model::alert::{Fingerprint, Level};
 use crate::model::duration::Duration;
+use crate::model::effectiveness::Judgement;
 use crate::model::incident::{Incident, IncidentId, Reason, State};
 use crate::model::label::Labels;
 use crate::model::rule::Rule;
@@ -14,8 +16,6 @@ use crate::ports::Write;
 use jiff::Timestamp;
 use std::sync::Arc;
 
-/// Still firing this long after its expectation was met: a person looks at it.
-const RECOVERED_AT_MOST: Duration = Duration::from_secs(3600);
 /// How many rules an escalation names as having come close.
 const NEAREST_RULES: usize = 3;
 
@@ -96,6 +96,7 @@ impl Board {
             locks: Vec::new(),
             event: None,
             next_event: None,
+            approval: None,
             acked_by: None,
             escalated: false,
             opened_at: now,
@@ -115,9 +116,13 @@ impl Board {
 
     /// It fires again within the flap window.
     fn refire(&mut self, id: IncidentId, told: Result<(), Reason>, now: Timestamp) {
+        if told.is_ok() && self.decays(id, now) {
+            return self.fires_still(id, now);
+        }
         if let Some(run) = self.live.get(&id) {
             self.out.stops.push(*run);
         }
+        self.judge_flap(id, now);
         let limit = self.config.incidents.flaps;
         let mut flaps = 0;
         self.edit(id, |incident| {
@@ -141,13 +146,21 @@ impl Board {
         self.step(id, Event::Refired { too_often }, Reason::new(code, text), now);
     }
 
+    /// What it fires for is older than what was done about it: no flap, and no new attempt before that has had its time to show.
+    fn fires_still(&mut self, id: IncidentId, now: Timestamp) {
+        self.edit(id, |incident| incident.closed_at = None);
+        let text = "it fires since before its last run had its effect, which is given its time to show";
+        self.step(id, Event::Decaying, Reason::new("decaying", text), now);
+    }
+
     /// Asks the guards before a run.
     pub(super) fn consider(&mut self, id: IncidentId, now: Timestamp) {
         let Some(incident) = self.incidents.get(&id) else { return };
-        if !matches!(incident.state, State::Open | State::Held) {
+        let approved = Self::is_approved(incident);
+        if !matches!(incident.state, State::Open | State::Held) && !approved {
             return;
         }
-        if let Some(who) = incident.acked_by.clone() {
+        if let Some(who) = incident.acked_by.clone().filter(|_| !approved) {
             return self.step(id, Event::HandedOver, Reason::new("acknowledged", format!("{who} has it")), now);
         }
         let Some(rule) = self.rule_of(incident) else {
@@ -170,11 +183,15 @@ impl Board {
         let attempts_in_window = self.attempts_in_window(&rule, now);
         let Some(incident) = self.incidents.get(&id) else { return };
         let paused = self.paused.as_ref().map(|paused| format!("by {}: {}", paused.by, paused.reason));
+        let breaker = self.open_breaker(&rule.name);
         let key = Self::key_of(incident);
         let situation = Situation {
             now,
             paused: paused.as_deref(),
+            breaker: breaker.as_deref(),
             firing: self.firing(incident),
+            mode: self.mode_of(&rule),
+            approved,
             attempt: incident.attempt,
             last_effect: self.effects.get(&key).map(|(at, what)| (*at, what.as_str())),
             attempts_in_window,
@@ -203,6 +220,7 @@ impl Board {
                 self.locks.take(id, &targets);
                 self.step(id, Event::Allowed, Reason::new("allowed", text), now);
             }
+            Verdict::Rehearse => self.rehearse(id, rule, now),
             Verdict::Deny(reason) => self.step(id, Event::Denied, reason, now),
             Verdict::Resolved => {
                 self.step(id, Event::Resolved, Reason::new("resolved", "nothing of it fires any more"), now)
@@ -272,12 +290,19 @@ impl Board {
                 }
             });
         }
+        if from == State::Verifying && to != from {
+            self.stop_verifying(id);
+        }
+        if from == State::Verifying && matches!(event, Event::Resolved | Event::Recovered) {
+            self.judge(id, Judgement::Helped, now);
+        }
         self.act(id, act, from, &reason, now);
     }
 
     fn act(&mut self, id: IncidentId, act: Act, from: State, reason: &Reason, now: Timestamp) {
         match act {
             Act::Nothing | Act::Wait => {}
+            Act::Start if self.begin_undo(id, now) => {}
             Act::Start => self.start_run(id, now),
             Act::Consider => self.consider(id, now),
             Act::Verify => {
@@ -285,12 +310,16 @@ impl Board {
                     let reason = Reason::new("rule_deleted", "its rule is no longer there");
                     return self.step(id, Event::HandedOver, reason, now);
                 };
-                self.edit(id, |incident| incident.until = Some(now + rule.resolved_within.signed()));
+                self.verify(id, &rule, now);
             }
             Act::Escalate => {
                 self.release(id, now);
                 self.metrics.escalation(reason.code.to_string());
-                self.edit(id, |incident| incident.escalated = true);
+                self.edit(id, |incident| {
+                    incident.escalated = true;
+                    // A person has it: what was asked before a run is void.
+                    incident.approval.take_if(|asked| asked.run.is_none() && asked.verdict.is_none());
+                });
                 self.report(id, now, |facts| report::escalation(facts, reason));
             }
             Act::Close => self.close(id, from, now),
@@ -303,6 +332,7 @@ impl Board {
         self.edit(id, |incident| {
             incident.closed_at = Some(now);
             incident.until = Some(until);
+            incident.approval = None;
             told = incident.escalated;
         });
         tracing::debug!(incident = %id, %from, "resolved");
@@ -342,19 +372,16 @@ impl Board {
                 self.step(id, Event::WaitedTooLong, Reason::new("still_firing", text), now);
             }
             State::Resolved => self.forget(id),
-            State::Running | State::AwaitingApproval | State::Escalated => {}
+            State::AwaitingApproval => self.expire(id, now),
+            State::Running | State::Escalated => {}
         }
-    }
-
-    fn not_resolved_in_time(&mut self, id: IncidentId, now: Timestamp) {
-        let Some(incident) = self.incidents.get(&id) else { return };
-        let (attempt, waited) = (incident.attempt, Duration::between(incident.since, now));
-        let text = format!("attempt {attempt} ran, and {waited} later it still fires");
-        self.not_helped(id, Reason::new("not_resolved", text), now);
     }
 
     /// An attempt did not help: the next one, or a person.
     pub(super) fn not_helped(&mut self, id: IncidentId, reason: Reason, now: Timestamp) {
+        // One that had counted as helped, and decayed too slowly, did not after all.
+        self.judge(id, Judgement::DidNotHelp, now);
+        self.judge_flap(id, now);
         let Some(incident) = self.incidents.get(&id) else { return };
         let rule = self.rule_of(incident);
         let attempts = rule.as_ref().map_or(0, |rule| rule.attempts);
@@ -385,6 +412,7 @@ impl Board {
             self.timers.remove(&(at, id));
         }
         *self.counts.entry(incident.state).or_default() -= 1;
+        self.attempts.remove(&id);
         let key = Self::key_of(&incident);
         if self.by_key.get(&key) == Some(&id) {
             self.by_key.remove(&key);

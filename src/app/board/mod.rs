@@ -1,15 +1,24 @@
 //! The board: everything that is open, and what becomes of it. Given what happened and the time, it decides by `engine` and collects what is to be
 //! journalled and started. It calls nothing and waits for nothing: the dispatcher does, after it has staged what the board wrote.
 
+mod approvals;
 mod commands;
+mod effectiveness;
 mod events;
 mod intake;
 mod life;
 mod locks;
 mod recover;
 mod runs;
+mod trust;
+mod undo;
+mod verify;
+mod watchdog;
 
+pub use approvals::{Permit, Reply};
 pub use runs::{Ended, lock_name};
+pub use trust::Trust;
+pub use verify::{Asked, Seen, Verification};
 
 use crate::app::Paused;
 use crate::app::metrics::Metrics;
@@ -17,6 +26,7 @@ use crate::config::Config;
 use crate::engine::guard::Firing;
 use crate::model::alert::{Fingerprint, Level};
 use crate::model::duration::Duration;
+use crate::model::effectiveness::Effectiveness;
 use crate::model::incident::{Incident, IncidentId, Reason, State, Transition};
 use crate::model::message::Message;
 use crate::model::rule::Rule;
@@ -65,11 +75,23 @@ pub struct Board {
     budgets: HashMap<String, VecDeque<Timestamp>>,
     /// The last effect of each (rule, key).
     effects: HashMap<Key, (Timestamp, String)>,
+    /// What the attempts of each rule came to.
+    effectiveness: BTreeMap<String, Arc<Effectiveness>>,
+    /// The last attempt of each incident.
+    attempts: HashMap<IncidentId, verify::Attempt>,
+    /// Why what is expected of an incident that is verified is not met, as far as it was asked.
+    unmet: HashMap<IncidentId, String>,
     /// Groups that Alertmanager cut off, to be completed from its API.
     cut_off: BTreeMap<Arc<str>, intake::CutOff>,
     /// What of the cluster was told last, and when each schedule ticked last.
     seen: BTreeMap<String, serde_json::Value>,
+    /// The alert that is always expected.
+    watchdog: Option<watchdog::Watchdog>,
     paused: Option<Paused>,
+    /// By rule.
+    trust: BTreeMap<String, Trust>,
+    /// The undo that is about to start.
+    undoing: Option<crate::app::undo::Wish>,
     news: HashMap<String, Timestamp>,
     handled: u64,
     last_incident: u64,
@@ -103,6 +125,12 @@ pub struct Out {
     pub wakes: Vec<RunId>,
     /// Runs to be stopped at their next wait.
     pub stops: Vec<RunId>,
+    /// Incidents that are no longer verified; done before `verify`.
+    pub verified: Vec<IncidentId>,
+    /// What is to be asked of incidents that are being verified.
+    pub verify: Vec<Verification>,
+    /// What the attempts of some rule came to has changed.
+    pub effectiveness: bool,
     /// There is something to send.
     pub messages: bool,
     /// A group was cut off: ask Alertmanager now.
@@ -121,6 +149,7 @@ pub struct Start {
 impl Board {
     pub fn new(config: Arc<Config>, catalog: Arc<Catalog>, metrics: Arc<Metrics>, reconciles: bool) -> Self {
         Board {
+            watchdog: watchdog::Watchdog::of(&config.watchdog),
             config,
             catalog,
             metrics,
@@ -139,9 +168,14 @@ impl Board {
             live: HashMap::new(),
             budgets: HashMap::new(),
             effects: HashMap::new(),
+            effectiveness: BTreeMap::new(),
+            attempts: HashMap::new(),
+            unmet: HashMap::new(),
             cut_off: BTreeMap::new(),
             seen: BTreeMap::new(),
             paused: None,
+            trust: BTreeMap::new(),
+            undoing: None,
             news: HashMap::new(),
             handled: 0,
             last_incident: 0,
@@ -173,17 +207,20 @@ impl Board {
 
     pub fn take_out(&mut self) -> Out {
         let writes = self.take_writes();
+        // One that ended in the batch that began it is not asked about.
+        let mut verify = std::mem::take(&mut self.out.verify);
+        verify.retain(|asked| self.is_verified(asked.incident, asked.since));
         if std::mem::take(&mut self.counts_changed) {
             self.count_states();
         }
-        Out { writes, ..std::mem::take(&mut self.out) }
+        Out { writes, verify, ..std::mem::take(&mut self.out) }
     }
 
     /// When something is due by itself.
     pub fn next_timer(&self) -> Option<Timestamp> {
         let incident = self.timers.first().map(|(at, _)| *at);
         let doubt = self.doubts.first().map(|(at, _)| *at);
-        incident.into_iter().chain(doubt).min()
+        incident.into_iter().chain(doubt).chain(self.watchdog_due()).min()
     }
 
     /// Everything whose time has come.
@@ -191,6 +228,9 @@ impl Board {
         while let Some(&(at, fingerprint)) = self.doubts.first().filter(|(at, _)| *at <= now) {
             self.doubts.remove(&(at, fingerprint));
             self.settle_doubt(fingerprint, now);
+        }
+        if self.watchdog_due().is_some_and(|at| at <= now) {
+            self.watchdog_silent(now);
         }
         while let Some(&(at, id)) = self.timers.first().filter(|(at, _)| *at <= now) {
             self.timers.remove(&(at, id));

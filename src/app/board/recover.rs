@@ -1,7 +1,8 @@
 //! The board after a restart: what the journal holds, and which runs go on.
 
 use super::runs::NOTED_AHEAD;
-use super::{Board, Known, Start, commands::PAUSED, events::SEEN, intake::CUT_OFF};
+use super::{Board, Known, Start};
+use super::{commands::PAUSED, effectiveness::EFFECTIVENESS, events::SEEN, intake::CUT_OFF, trust::TRUST};
 use crate::engine::lifecycle::Event;
 use crate::model::duration::Duration;
 use crate::model::incident::{Incident, IncidentId, Reason, State};
@@ -53,6 +54,7 @@ impl Board {
             }
             self.incidents.insert(incident.id, Box::new(incident));
         }
+        self.recall_attempts(&found.runs, &found.last_effects);
         for effect in found.last_effects {
             let asked = self.catalog.rule(&effect.rule).is_some_and(|rule| rule.cooldown.is_some());
             if asked || self.effects.len() < NOTED_AHEAD {
@@ -61,8 +63,10 @@ impl Board {
         }
         self.lock_verifying();
         self.take_runs(found.runs);
+        self.wake_answered();
         self.forget_closed(now);
         self.mend(now);
+        self.watch(now);
         // The rules may have changed while nobody was there.
         self.route_unmatched(now);
     }
@@ -79,7 +83,9 @@ impl Board {
                     }
                 },
                 ALIVE => self.down_for = value.parse().ok().map(|at: Timestamp| Duration::between(at, now)),
+                _ if name.starts_with(TRUST) => self.recall_trust(&name[TRUST.len()..], value),
                 _ if name.starts_with(CUT_OFF) => self.recall_cut_off(value),
+                _ if name.starts_with(EFFECTIVENESS) => self.recall_effectiveness(&name[EFFECTIVENESS.len()..], value),
                 _ if name.starts_with(SEEN) => self.recall_seen(&name[SEEN.len()..], value),
                 _ => {}
             }
@@ -110,14 +116,20 @@ impl Board {
         runs.sort_by_key(|run| (run.handler, run.id));
         for run in runs {
             let rule = self.catalog.rule(&run.rule).cloned();
-            if run.handler != Handler::OnResolved {
+            if run.handler != Handler::OnResolved && run.undoes.is_none() && !run.shadow {
                 self.note_attempt(&run.rule, run.started_at);
             }
             if run.state.ended() {
                 continue;
             }
             let Some(incident) = self.incidents.get(&run.incident) else { continue };
-            let locked = rule.map(|rule| Self::held_targets(&rule, incident)).unwrap_or_default();
+            // An undo has no rule: what it works on was noted when it began. A rehearsal works on nothing.
+            let rule = rule.filter(|_| run.undoes.is_none());
+            let locked = match rule {
+                _ if run.shadow => Vec::new(),
+                Some(rule) => Self::held_targets(&rule, incident),
+                None => incident.locks.clone(),
+            };
             let locked = self.lock_free(run.incident, locked);
             self.live.insert(run.incident, run.id);
             self.out.starts.push(Start { run, resumed: true, locked });
@@ -161,6 +173,7 @@ impl Board {
         if late {
             self.edit(id, |incident| incident.until = Some(now + VERIFY_GRACE.signed()));
         }
+        self.ask_whether_it_helped(id);
     }
 
     /// Noted while there are runs, so that the next process knows how long nobody was there for them.

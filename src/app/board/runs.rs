@@ -1,11 +1,13 @@
 //! Runs on the board: starting them, what they ask, and what their end brings.
 
-use super::{Board, Start};
+use super::{Board, Start, undo};
 use crate::app::report;
 use crate::engine::lifecycle::Event;
 use crate::model::alert::Level;
+use crate::model::effectiveness::Judgement;
 use crate::model::incident::{Incident, IncidentId, Reason, State};
 use crate::model::label::Labels;
+use crate::model::mode::Plan;
 use crate::model::rule::Rule;
 use crate::model::run::{Handler, Input, Run, RunId, RunState};
 use crate::model::step::Step;
@@ -28,6 +30,10 @@ pub struct Ended {
     pub run: Run,
     /// What it changed, in words, in order.
     pub effects: Vec<String>,
+    /// What a rehearsal would have done.
+    pub plan: Option<Plan>,
+    /// When the last of that was done.
+    pub acted_at: Option<Timestamp>,
 }
 
 impl Board {
@@ -59,10 +65,21 @@ impl Board {
         });
         let Some(rule) = self.incidents.get(&id).and_then(|incident| self.rule_of(incident)) else { return };
         self.note_attempt(&rule.name, now);
+        let handler = self.handler_of(&rule);
+        self.begin(id, &rule, handler, attempt, false, now);
+    }
+
+    /// Finds out what the next attempt would do. The incident stays as it is meanwhile.
+    pub(super) fn rehearse(&mut self, id: IncidentId, rule: &Rule, now: Timestamp) {
+        let handler = self.handler_of(rule);
+        let attempt = self.incidents.get(&id).map_or(0, |incident| incident.attempt);
+        self.begin(id, rule, handler, attempt + 1, true, now);
+    }
+
+    fn handler_of(&self, rule: &Rule) -> Handler {
         let program = rule.runbook.as_ref().and_then(|name| self.catalog.programs.get(name));
         // Loading sees to it that there is one; `begin` tells people of a runbook that is not there.
-        let handler = program.and_then(|program| rule_handler(&rule, program)).unwrap_or(Handler::OnFiring);
-        self.begin(id, &rule, handler, attempt, now);
+        program.and_then(|program| rule_handler(rule, program)).unwrap_or(Handler::OnFiring)
     }
 
     /// Every rule's attempts are noted: one that is given a budget later must find those made before.
@@ -89,11 +106,11 @@ impl Board {
         }
         let attempt = incident.attempt;
         self.edit(id, |incident| incident.gave_back = true);
-        self.begin(id, &rule, Handler::OnResolved, attempt, now);
+        self.begin(id, &rule, Handler::OnResolved, attempt, false, now);
         true
     }
 
-    fn begin(&mut self, id: IncidentId, rule: &Rule, handler: Handler, attempt: u32, now: Timestamp) {
+    fn begin(&mut self, id: IncidentId, rule: &Rule, handler: Handler, attempt: u32, shadow: bool, now: Timestamp) {
         let name = rule.runbook.clone().unwrap_or_default();
         let Some(program) = self.catalog.programs.get(&name).cloned() else {
             // Loading refuses such a rule; a person hears of it all the same.
@@ -112,7 +129,8 @@ impl Board {
                 .map(|(name, value)| (name.clone(), value.clone())),
         );
         let input = Input { alert: self.snapshot(incident, handler), params: json!(params) };
-        let targets = Self::literal_targets(rule, incident);
+        let (plan, approved_by) = if shadow { (None, Vec::new()) } else { Self::approved_plan(incident) };
+        let targets = if shadow { Vec::new() } else { Self::literal_targets(rule, incident) };
         let locked = self.lock_free(id, targets);
         self.last_run += 1;
         let run = Run {
@@ -122,6 +140,10 @@ impl Board {
             runbook: name,
             program: program.hash.clone(),
             handler,
+            shadow,
+            plan,
+            approved_by,
+            undoes: None,
             attempt,
             state: RunState::Running,
             reason: None,
@@ -134,7 +156,13 @@ impl Board {
         };
         self.live.insert(id, run.id);
         self.note_alive(now);
-        self.edit(id, |incident| incident.runs.push(run.id));
+        self.edit(id, |incident| {
+            incident.runs.push(run.id);
+            if !shadow {
+                // An approval is for one attempt.
+                incident.approval = None;
+            }
+        });
         self.out.writes.push(Write::Run(Box::new(run.clone())));
         self.out.starts.push(Start { run, resumed: false, locked });
     }
@@ -179,18 +207,27 @@ impl Board {
 
     /// A run has ended.
     pub fn run_ended(&mut self, ended: Ended, now: Timestamp) {
-        let Ended { run, effects } = ended;
+        let Ended { run, effects, plan, acted_at } = ended;
         let id = run.incident;
+        if let Some(plan) = plan {
+            self.live.remove(&id);
+            self.out.writes.push(Write::Run(Box::new(run.clone())));
+            self.rehearsed(&run, plan, now);
+            return self.take_next_event(id, now);
+        }
         let secs = now.duration_since(run.started_at).as_secs_f64();
         self.metrics.run_ended(run.state, secs);
         self.live.remove(&id);
         let (state, handler) = (run.state, run.handler);
         let reason = run.reason.clone();
+        self.attempted(&run, acted_at);
         self.out.writes.push(Write::Run(Box::new(run)));
         self.note_effects(id, handler, &effects, now);
         match handler {
             Handler::OnFiring | Handler::OnEvent => self.attempt_ended(id, state, reason, &effects, now),
             Handler::OnResolved => self.gave_back(id, state, reason, now),
+            // It is asked while an incident is verified, and no run is of it.
+            Handler::Verify => {}
         }
         self.take_next_event(id, now);
     }
@@ -224,6 +261,10 @@ impl Board {
         let reason = reason.unwrap_or_else(|| Reason::new("done", "the run is done"));
         match state {
             RunState::Done => {
+                if !firing {
+                    self.judge(id, Judgement::Helped, now);
+                }
+                let Some(incident) = self.incidents.get(&id) else { return };
                 let text = match (firing, &incident.event) {
                     (_, Some(_)) => "the run is done",
                     (true, None) => "the run is done; does the alert go away?",
@@ -231,6 +272,8 @@ impl Board {
                 };
                 self.step(id, Event::RunDone { firing }, Reason::new("done", text), now);
             }
+            // Whoever wanted it looks at what is there now, and asks again.
+            RunState::Interrupted if undo::is_undo(incident) => self.step(id, Event::HandedOver, reason, now),
             // Nothing was changed: as if it had never begun.
             RunState::Interrupted if effects.is_empty() && reason.code != "resumed_too_often" => {
                 self.edit(id, |incident| incident.attempt = incident.attempt.saturating_sub(1));
@@ -238,12 +281,19 @@ impl Board {
                 self.edit(id, |incident| incident.until = Some(now));
             }
             RunState::Interrupted | RunState::Escalated => self.step(id, Event::HandedOver, reason, now),
-            // Neither would be otherwise at the next attempt.
-            _ if ["denied", "resources"].contains(&&*reason.code) => self.step(id, Event::HandedOver, reason, now),
+            // A no says nothing of the runbook, and would be no other at the next attempt.
+            _ if ["denied", "not_approved"].contains(&&*reason.code) => self.step(id, Event::HandedOver, reason, now),
+            _ if reason.code == "resources" => {
+                self.judge(id, Judgement::DidNotHelp, now);
+                self.step(id, Event::HandedOver, reason, now);
+            }
             // What an event asked for is not done: it does not go by itself.
             _ if firing || incident.event.is_some() => self.not_helped(id, reason, now),
             // The alert went by itself; a run that failed half-way may have left something behind.
-            _ if !effects.is_empty() => self.step(id, Event::HandedOver, reason, now),
+            _ if !effects.is_empty() => {
+                self.judge(id, Judgement::DidNotHelp, now);
+                self.step(id, Event::HandedOver, reason, now);
+            }
             _ => {
                 let text = format!("nothing fires any more; the run had failed: {}", reason.text);
                 self.step(id, Event::RunDone { firing: false }, Reason::new("resolved", text), now);

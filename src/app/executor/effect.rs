@@ -7,14 +7,16 @@ use crate::app::board::lock_name;
 use crate::engine::guard::{self, Bounds};
 use crate::engine::intent::{self, Targets};
 use crate::engine::settle::{Settled, settle};
+use crate::engine::undo;
 use crate::model::cluster::{Service, ServiceIntent};
 use crate::model::duration::Duration;
 use crate::model::incident::Reason;
 use crate::model::label::Labels;
 use crate::model::rule::Rule;
-use crate::model::run::RunState;
+use crate::model::run::{Run, RunState};
 use crate::model::step::{Intent, Outcome, Step, StepError};
 use crate::ports::{ErrorKind, ErrorReason, Reloaded, Write};
+use jiff::Timestamp;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use tokio::sync::oneshot;
@@ -34,6 +36,8 @@ pub(super) enum Stop {
     /// A guard said no: the run ends.
     Denied(StepError),
     End(RunState, Option<Reason>),
+    /// People are asked; until then at most.
+    Sleep(Timestamp),
     Leave,
 }
 
@@ -69,7 +73,7 @@ impl Executor {
             return self.answer(work, step, Outcome::Unchanged, Ok(Value::Null));
         }
         work.steps.push(step.clone());
-        match self.record_intent(&step).await {
+        match self.record_intent(&work.run, &step).await {
             Ok(()) => self.carry_out(work, step, false).await,
             Err(stop) => self.stopped(work, step, stop),
         }
@@ -97,7 +101,7 @@ impl Executor {
     }
 
     /// From the call to intents that the guards allow.
-    async fn decide(&self, work: &mut Work, step: &Step) -> Result<Vec<(ServiceIntent, Service)>, Stop> {
+    async fn decide(self: &Arc<Self>, work: &mut Work, step: &Step) -> Result<Vec<(ServiceIntent, Service)>, Stop> {
         self.may_begin(work).await?;
         let targets = intent::targets(&step.primitive, &step.args).map_err(Stop::Error)?;
         loop {
@@ -111,6 +115,11 @@ impl Executor {
                 decided.push((intent, service));
             }
             self.ask_guards(work, &step.primitive, &decided)?;
+            let intents = decided.iter().map(|(intent, service)| (intent, intent::already_so(&intent.change, service)));
+            if intents.clone().any(|(_, already)| !already) {
+                let intents = intents.map(|(intent, _)| intent.clone()).collect();
+                self.permitted(work, step, Intent::Services(intents)).await?;
+            }
             let names: Vec<String> =
                 decided.iter().filter_map(|(intent, _)| lock_name(&step.primitive, &intent.service)).collect();
             let waited = self.lock(work, names).await?;
@@ -124,6 +133,9 @@ impl Executor {
 
     /// Paused? Cut off by a restart, and no longer wanted? Waits while paused.
     pub(super) async fn may_begin(&self, work: &mut Work) -> Result<(), Stop> {
+        if work.run.shadow {
+            return Ok(());
+        }
         let mut paused = self.paused.clone();
         let mut stopping = self.stopping.subscribe();
         tokio::select! {
@@ -152,13 +164,14 @@ impl Executor {
         let limit = self.rule(work).map_or(Rule::HOLD_AT_MOST, |rule| rule.hold_at_most);
         loop {
             let services = match targets {
-                Targets::One(name) => vec![self.reach(&work.run, || self.parts.cluster.service(name)).await?],
+                Targets::One(name) => vec![self.reach(&work.run, || work.world.cluster.service(name)).await?],
                 Targets::Labelled(labels) => {
-                    let all = self.reach(&work.run, || self.parts.cluster.services()).await?;
+                    let all = self.reach(&work.run, || work.world.cluster.services()).await?;
                     intent::labelled(all, labels).map_err(Stop::Error)?
                 }
             };
-            let busy = services.iter().find(|service| primitive != "rollback" && service.update.in_progress());
+            let waits = primitive != "rollback" && !work.run.shadow;
+            let busy = services.iter().find(|service| waits && service.update.in_progress());
             let Some(busy) = busy else { return Ok(services) };
             let waited = Duration::between(since, self.parts.clock.now());
             self.parts.metrics.verdict("updating", "hold");
@@ -176,7 +189,11 @@ impl Executor {
     }
 
     pub(super) fn rule(&self, work: &Work) -> Option<Arc<Rule>> {
-        self.parts.catalog.load().rule(&work.run.rule).cloned()
+        let rule = self.parts.catalog.load().rule(&work.run.rule).cloned();
+        match work.run.undoes {
+            Some(_) => Some(Arc::new(undo::rule(&work.run, rule.as_deref()))),
+            None => rule,
+        }
     }
 
     fn ask_guards(&self, work: &Work, primitive: &str, decided: &[(ServiceIntent, Service)]) -> Result<(), Stop> {
@@ -203,7 +220,7 @@ impl Executor {
     /// Locks what the run does not hold yet; waits for it, up to the rule's `hold_at_most`. Returns whether it had to wait.
     pub(super) async fn lock(&self, work: &mut Work, mut targets: Vec<String>) -> Result<bool, Stop> {
         targets.retain(|target| !work.locked.contains(target));
-        if targets.is_empty() {
+        if targets.is_empty() || work.run.shadow {
             return Ok(false);
         }
         let mut held_up = false;
@@ -233,8 +250,16 @@ impl Executor {
     }
 
     /// Intent before effect: returns when it is durable.
-    pub(super) async fn record_intent(&self, step: &Step) -> Result<(), Stop> {
+    pub(super) async fn record_intent(&self, run: &Run, step: &Step) -> Result<(), Stop> {
+        if run.shadow {
+            return Ok(());
+        }
         self.parts.journal.stage(vec![Write::Step(Box::new(step.clone()))]);
+        if self.durable().await { Ok(()) } else { Err(Stop::Leave) }
+    }
+
+    /// Waits until what was staged is durable; false when the process ends before that.
+    pub(super) async fn durable(&self) -> bool {
         let mut stopping = self.stopping.subscribe();
         // What is staged will be durable: to leave before that would leave a step in doubt behind at every orderly end.
         let gives_up = async {
@@ -244,8 +269,8 @@ impl Executor {
         // A journal that cannot write keeps the ticket open: no effect starts.
         tokio::select! {
             biased;
-            committed = self.parts.journal.commit() => committed.map_err(|_| Stop::Leave),
-            () = gives_up => Err(Stop::Leave),
+            committed = self.parts.journal.commit() => committed.is_ok(),
+            () = gives_up => false,
         }
     }
 
@@ -295,7 +320,7 @@ impl Executor {
             }
             let Some(Intent::Services(intents)) = &step.intent else { return Ok(()) };
             let intent = &intents[at];
-            let error = match self.parts.cluster.apply(intent, &label).await {
+            let error = match work.world.cluster.apply(intent, &label).await {
                 Ok(()) => return Ok(()),
                 Err(error) if error.kind == ErrorKind::Permanent => return Err(Stop::Error(step_error(&error))),
                 Err(error) => error,
@@ -332,7 +357,7 @@ impl Executor {
     ) -> Result<Settled, Stop> {
         let Some(Intent::Services(intents)) = &mut step.intent else { return Ok(Settled::Applied) };
         let intent = intents[at].clone();
-        let found = self.reach(&work.run, || self.parts.cluster.service(&intent.service)).await?;
+        let found = self.reach(&work.run, || work.world.cluster.service(&intent.service)).await?;
         let settled = settle(&intent, label, &found);
         if settled != Settled::NotApplied {
             return Ok(settled);
@@ -345,7 +370,7 @@ impl Executor {
             && intents[at].version != moved.version
         {
             intents[at] = moved;
-            self.record_intent(step).await?;
+            self.record_intent(&work.run, step).await?;
         }
         Ok(Settled::NotApplied)
     }
@@ -357,15 +382,19 @@ impl Executor {
         if let Err(stop) = self.may_reload(work, &target).await {
             return self.stopped(work, step, stop);
         }
-        step.intent = Some(Intent::Reload { target: target.clone(), service: service.clone() });
+        let intent = Intent::Reload { target: target.clone(), service: service.clone() };
+        if let Err(stop) = self.permitted(work, &step, intent.clone()).await {
+            return self.stopped(work, step, stop);
+        }
+        step.intent = Some(intent);
         work.steps.push(step.clone());
-        match self.record_intent(&step).await {
+        match self.record_intent(&work.run, &step).await {
             Ok(()) => self.call_reload(work, step, &target, service.as_deref()).await,
             Err(stop) => self.stopped(work, step, stop),
         }
     }
 
-    async fn may_reload(&self, work: &mut Work, target: &str) -> Result<(), Stop> {
+    async fn may_reload(self: &Arc<Self>, work: &mut Work, target: &str) -> Result<(), Stop> {
         self.may_begin(work).await?;
         self.verdict(guard::before_call(self.rule(work).as_deref(), &labels_of(work), "reload", target))?;
         self.lock(work, lock_name("reload", target).into_iter().collect()).await?;
@@ -373,6 +402,9 @@ impl Executor {
     }
 
     async fn call_reload(self: &Arc<Self>, work: &mut Work, step: Step, target: &str, service: Option<&str>) -> Flow {
+        if work.run.shadow {
+            return self.answer(work, step, Outcome::Applied, Ok(Value::Null));
+        }
         let mut tries = 0;
         loop {
             let error = match self.parts.reload.reload(target, service).await {
@@ -395,6 +427,7 @@ impl Executor {
             Stop::Error(error) => self.answer(work, step, Outcome::Failed, Err(error)),
             Stop::Denied(error) => self.answer(work, step, Outcome::Denied, Err(error)),
             Stop::End(state, reason) => Flow::End(state, reason),
+            Stop::Sleep(until) => self.sleep_for_approval(work, until),
             Stop::Leave => Flow::Leave,
         }
     }

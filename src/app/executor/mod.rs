@@ -2,20 +2,25 @@
 //! The one place that calls adapters for runs.
 
 mod effect;
+mod jobs;
+mod permit;
 mod programs;
 mod read;
+mod rehearsal;
 mod single;
 mod sleepers;
+mod verify;
 mod wait;
 
 use crate::app::board::{Ended, Start};
 use crate::app::dispatcher::Input;
 use crate::app::{Parts, Paused};
+use crate::engine::plan;
 use crate::model::duration::Duration;
 use crate::model::incident::Reason;
 use crate::model::run::{Run, RunId, RunState};
 use crate::model::step::{EffectClass, Intent, Outcome, Step, StepError};
-use crate::ports::{JournalError, Write};
+use crate::ports::{Cluster, JournalError, NodeGroups, Write};
 use crate::runbook::evaluate::{Answer, Evaluation, Failure, FailureKind, Job, LogLine, Next, Observation, Recorded};
 use crate::runbook::primitives;
 use crate::runbook::program::Program;
@@ -47,6 +52,7 @@ pub struct Executor {
     programs: programs::Programs,
     sleepers: sleepers::Sleepers,
     observations: read::Observations,
+    verifications: verify::Verifications,
     /// Runs in memory.
     active: Mutex<BTreeMap<RunId, Arc<Signal>>>,
 }
@@ -93,12 +99,21 @@ struct Work {
     /// The steps as replay needs them, as far as they were needed.
     history: Vec<Arc<Recorded>>,
     program: Arc<Program>,
+    /// What the run sees and changes.
+    world: World,
     signal: Arc<Signal>,
     locked: Vec<String>,
     /// It was cut off by a restart and has not been allowed to begin a new effect yet.
     unproven: bool,
     /// Lines of log taken over from evaluations so far are those up to this many steps.
     logged: u32,
+}
+
+/// The cluster, or (for a rehearsal) an overlay that lets nothing through.
+#[derive(Clone)]
+struct World {
+    cluster: Arc<dyn Cluster>,
+    groups: Arc<dyn NodeGroups>,
 }
 
 impl Work {
@@ -137,6 +152,7 @@ impl Executor {
             programs: programs::Programs::default(),
             sleepers: sleepers::Sleepers::default(),
             observations: read::Observations::default(),
+            verifications: verify::Verifications::default(),
             active: Mutex::new(BTreeMap::new()),
         })
     }
@@ -230,6 +246,7 @@ impl Executor {
     /// Lets calls in flight end and be journalled; begins nothing new.
     pub async fn stop(&self) {
         self.stopping.send_replace(true);
+        self.verifications.stop_all();
         for signal in self.actives().values() {
             signal.wake();
         }
@@ -278,7 +295,8 @@ impl Executor {
             None => self.parts.journal.run(id).await?,
         };
         let Some(mut run) = run.filter(|run| !run.state.ended()) else { return Ok(None) };
-        let steps = if fresh { Vec::new() } else { self.parts.journal.steps(id).await? };
+        // A rehearsal that was cut off begins anew: what it saw is not in the journal.
+        let steps = if fresh || run.shadow { Vec::new() } else { self.parts.journal.steps(id).await? };
         let program = match self.programs.find(&self.parts, &run).await? {
             Ok(program) => program,
             Err(why) => {
@@ -291,7 +309,8 @@ impl Executor {
         }
         let logged = u32::try_from(steps.len()).unwrap_or(u32::MAX);
         let history = Vec::with_capacity(steps.len() + 1);
-        Ok(Some(Work { run, steps, history, program, signal, locked, unproven: resume != Resume::No, logged }))
+        let world = self.world_of(&run);
+        Ok(Some(Work { run, steps, history, program, world, signal, locked, unproven: resume != Resume::No, logged }))
     }
 
     async fn drive(self: &Arc<Self>, mut work: Work) {
@@ -302,7 +321,7 @@ impl Executor {
         }
         if work.unproven {
             work.run.state = RunState::Running;
-            self.parts.journal.stage(vec![Write::Run(Box::new(work.run.clone()))]);
+            self.stage(&work.run, vec![Write::Run(Box::new(work.run.clone()))]);
         }
         loop {
             if *self.stopping.borrow() {
@@ -414,15 +433,18 @@ impl Executor {
         let text = args.first().and_then(Value::as_str).unwrap_or_default().to_string();
         let mut step = self.new_step(work, primitive, args);
         step.intent = Some(Intent::Message { text: text.clone() });
-        step.outcome = Outcome::Applied;
+        step.outcome = if work.run.shadow { Outcome::Planned } else { Outcome::Applied };
         step.value = Some(Value::Null);
         step.finished_at = Some(self.parts.clock.now());
-        self.count(&step);
+        self.count(&work.run, &step);
         work.steps.push(step.clone());
         if primitive == "escalate" {
             // The message is written when the run's end is: one page, with all that the run did.
-            self.parts.journal.stage(vec![Write::Step(Box::new(step))]);
+            self.stage(&work.run, vec![Write::Step(Box::new(step))]);
             return Flow::End(RunState::Escalated, Some(Reason::new("escalated", text)));
+        }
+        if work.run.shadow {
+            return Flow::On;
         }
         let (done, told) = oneshot::channel();
         let run = Box::new(work.run.clone());
@@ -454,14 +476,14 @@ impl Executor {
 
     /// Stages a step that is answered and goes on. It is durable before anything next leaves the process.
     fn answer(&self, work: &mut Work, mut step: Step, outcome: Outcome, answer: Result<Value, StepError>) -> Flow {
-        step.outcome = outcome;
+        step.outcome = if work.run.shadow && outcome == Outcome::Applied { Outcome::Planned } else { outcome };
         step.finished_at = Some(self.parts.clock.now());
         match answer {
             Ok(value) => step.value = Some(value),
             Err(error) => step.error = Some(error),
         }
-        self.count(&step);
-        self.parts.journal.stage(vec![Write::Step(Box::new(step.clone()))]);
+        self.count(&work.run, &step);
+        self.stage(&work.run, vec![Write::Step(Box::new(step.clone()))]);
         match work.steps.get_mut(step.seq as usize) {
             Some(known) => *known = step,
             None => work.steps.push(step),
@@ -469,7 +491,17 @@ impl Executor {
         Flow::On
     }
 
-    fn count(&self, step: &Step) {
+    /// What a run writes on its way. A rehearsal is written down at its end, as a whole.
+    fn stage(&self, run: &Run, writes: Vec<Write>) {
+        if !run.shadow {
+            self.parts.journal.stage(writes);
+        }
+    }
+
+    fn count(&self, run: &Run, step: &Step) {
+        if run.shadow {
+            return;
+        }
         let secs = step.finished_at.map_or(0.0, |at| at.duration_since(step.started_at).as_secs_f64());
         self.parts.metrics.step(step.primitive.to_string(), step.outcome, secs);
     }
@@ -488,22 +520,26 @@ impl Executor {
                 tracing::warn!(run = %run.id, incident = %run.incident, runbook = %run.runbook, ?state, %why, "run ended");
             }
         }
-        let ended = Ended { run: run.clone(), effects: effects_of(steps) };
+        let acted_at = acting(steps).last().map(|step| step.finished_at.unwrap_or(step.started_at));
+        let ended = if run.shadow {
+            self.parts.journal.stage(steps.iter().map(|step| Write::Step(Box::new(step.clone()))).collect());
+            Ended { run: run.clone(), effects: Vec::new(), plan: Some(plan::of(steps, 0)), acted_at: None }
+        } else {
+            Ended { run: run.clone(), effects: effects_of(steps), plan: None, acted_at }
+        };
         // A dispatcher that is gone means that the process stops: the run ends anew at the next start.
         let _ = self.inbox.send(Input::Ended(ended));
     }
 }
 
+/// The steps that changed something.
+fn acting(steps: &[Step]) -> impl DoubleEndedIterator<Item = &Step> {
+    steps.iter().filter(|step| step.had_effect())
+}
+
 /// What a run changed, in words.
 fn effects_of(steps: &[Step]) -> Vec<String> {
-    let had_effect = |step: &&Step| {
-        step.intent.as_ref().is_some_and(Intent::is_effect)
-            && (matches!(step.outcome, Outcome::Applied | Outcome::InDoubt | Outcome::Waiting) || step.value.is_some())
-            && step.outcome != Outcome::Unchanged
-    };
-    steps
-        .iter()
-        .filter(had_effect)
+    acting(steps)
         .filter_map(|step| {
             let doubt = if step.outcome == Outcome::InDoubt { " (outcome not known)" } else { "" };
             Some(format!("{}{doubt}", step.intent.as_ref()?))

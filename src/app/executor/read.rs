@@ -1,6 +1,6 @@
 //! Reads: asked of the cluster, again and again while it cannot be reached. A run is held by that, not failed.
 
-use super::{Executor, Flow, Work};
+use super::{Executor, Flow, Work, World};
 use crate::engine::intent::{labelled, service_value};
 use crate::engine::{machines, query};
 use crate::model::matcher::Matcher;
@@ -48,7 +48,7 @@ pub enum Unanswered {
 impl Executor {
     pub(super) async fn read(self: &Arc<Self>, work: &mut Work, primitive: &'static str, args: Vec<Value>) -> Flow {
         let step = self.new_step(work, primitive, args);
-        let answer = match self.look(&work.run, primitive, &step.args).await {
+        let answer = match self.look(&work.run, &work.world, primitive, &step.args).await {
             Ok(value) => Ok(value),
             Err(Unanswered::Leave) => return Flow::Leave,
             Err(Unanswered::Error(error)) => Err(step_error(&error)),
@@ -61,6 +61,7 @@ impl Executor {
     pub(super) async fn look_shared(
         &self,
         run: &Run,
+        world: &World,
         primitive: &str,
         args: &[Value],
         since: Timestamp,
@@ -71,13 +72,13 @@ impl Executor {
         if let Some(value) = self.observations.fresh(&key, since.max(oldest)) {
             return Ok(value);
         }
-        let value = self.look(run, primitive, args).await?;
+        let value = self.look(run, world, primitive, args).await?;
         self.observations.keep(&key, asked, &value, oldest);
         Ok(value)
     }
 
-    async fn look(&self, run: &Run, primitive: &str, args: &[Value]) -> Result<Value, Unanswered> {
-        let cluster = &self.parts.cluster;
+    async fn look(&self, run: &Run, world: &World, primitive: &str, args: &[Value]) -> Result<Value, Unanswered> {
+        let cluster = &world.cluster;
         let name = args.first().and_then(Value::as_str).unwrap_or_default();
         match primitive {
             "service" => self.reach(run, || cluster.service(name)).await.map(|service| service_value(&service)),
@@ -93,7 +94,7 @@ impl Executor {
             "tasks" => self.reach(run, || cluster.tasks(name)).await.map(|tasks| json!(tasks)),
             "nodes" => self.reach(run, || cluster.nodes()).await.map(|nodes| json!(nodes)),
             "node_group" => {
-                let mut group = self.reach(run, || self.parts.groups.group(name)).await?;
+                let mut group = self.reach(run, || world.groups.group(name)).await?;
                 let nodes = self.reach(run, || cluster.nodes()).await?;
                 machines::name_nodes(&mut group, &nodes);
                 Ok(json!(group))

@@ -48,19 +48,22 @@ impl Executor {
             return self.answer(work, step, Outcome::Unchanged, Ok(value));
         }
         work.steps.push(step.clone());
-        match self.record_intent(&step).await {
+        match self.record_intent(&work.run, &step).await {
             Ok(()) => self.carry_out_one(work, step, false).await,
             Err(stop) => self.stopped(work, step, stop),
         }
     }
 
     /// From the call to an intent that the guards allow, on what is there once the locks are held.
-    async fn decide_one(&self, work: &mut Work, step: &Step) -> Result<Decided, Stop> {
+    async fn decide_one(self: &Arc<Self>, work: &mut Work, step: &Step) -> Result<Decided, Stop> {
         self.may_begin(work).await?;
         loop {
             let decided = self.intent_of(work, step).await?;
             let target = target_of(step);
             self.verdict(guard::before_call(self.rule(work).as_deref(), &labels_of(work), &step.primitive, &target))?;
+            if !decided.unchanged {
+                self.permitted(work, step, decided.intent.clone()).await?;
+            }
             let names = lock_name(&step.primitive, &target).into_iter().collect();
             let waited = self.lock(work, names).await?;
             if !waited && self.paused.borrow().is_none() {
@@ -89,7 +92,7 @@ impl Executor {
     }
 
     async fn node_intent(&self, work: &Work, step: &Step, name: &str) -> Result<Decided, Stop> {
-        let nodes = self.reach(&work.run, || self.parts.cluster.nodes()).await?;
+        let nodes = self.reach(&work.run, || work.world.cluster.nodes()).await?;
         let find = if step.primitive == "remove_node" { machines::find_removable } else { machines::find };
         let node = find(&nodes, name).map_err(Stop::Error)?;
         let intent = machines::of_node(&step.primitive, node).map_err(Stop::Error)?;
@@ -103,18 +106,19 @@ impl Executor {
     }
 
     async fn group_intent(&self, work: &Work, step: &Step, name: &str) -> Result<Decided, Stop> {
-        let group = self.reach(&work.run, || self.parts.groups.group(name)).await?;
+        let group = self.reach(&work.run, || work.world.groups.group(name)).await?;
         let intent = match step.args.get(1).and_then(Value::as_u64) {
             Some(more) => machines::grown(&group, more).map_err(Stop::Error)?,
             None => {
-                let nodes = self.reach(&work.run, || self.parts.cluster.nodes()).await?;
+                let nodes = self.reach(&work.run, || work.world.cluster.nodes()).await?;
                 let name = step.args.get(1).and_then(Value::as_str).unwrap_or_default();
                 let node = machines::find(&nodes, name).map_err(Stop::Error)?;
                 machines::shrunk(&group, node).map_err(Stop::Error)?
             }
         };
         self.verdict(machines::within_group(&intent, &group).map_err(|reason| ("bounds", reason)))?;
-        let before = Some(json!({ "desired": group.desired }));
+        let instances: Vec<&str> = group.instances.iter().map(|instance| instance.id.as_str()).collect();
+        let before = Some(json!({ "desired": group.desired, "instances": instances }));
         Ok(Decided { intent: Intent::Group(intent), before, unchanged: false })
     }
 
@@ -141,7 +145,7 @@ impl Executor {
                     Settled::NotApplied => self.may_send_again(work, step).await?,
                 }
             }
-            let error = match self.call_for(intent, &label).await {
+            let error = match self.call_for(work, intent, &label).await {
                 Ok(value) => return Ok(value),
                 Err(error) if error.kind == ErrorKind::Permanent => return Err(Stop::Error(step_error(&error))),
                 Err(error) => error,
@@ -181,7 +185,7 @@ impl Executor {
     async fn settle_other(&self, work: &Work, intent: &Intent) -> Result<Settled, Stop> {
         Ok(match intent {
             Intent::Node(intent) => {
-                let nodes = self.reach(&work.run, || self.parts.cluster.nodes()).await?;
+                let nodes = self.reach(&work.run, || work.world.cluster.nodes()).await?;
                 let settled = settle_node(intent, nodes.iter().find(|node| node.id == intent.id));
                 if settled == Settled::NotApplied {
                     self.verdict(machines::leaves_something(intent, &nodes).map_err(|reason| ("bounds", reason)))?;
@@ -189,7 +193,7 @@ impl Executor {
                 settled
             }
             Intent::Group(intent) => {
-                let group = self.reach(&work.run, || self.parts.groups.group(&intent.group)).await?;
+                let group = self.reach(&work.run, || work.world.groups.group(&intent.group)).await?;
                 let settled = settle_group(intent, &group);
                 if settled == Settled::NotApplied {
                     self.verdict(machines::within_group(intent, &group).map_err(|reason| ("bounds", reason)))?;
@@ -205,7 +209,7 @@ impl Executor {
                     Settled::NotApplied
                 }
             }
-            Intent::Job(job) => match self.reach(&work.run, || self.parts.cluster.job(&job.name)).await {
+            Intent::Job(job) => match self.reach(&work.run, || work.world.cluster.job(&job.name)).await {
                 Ok(_) => Settled::Applied,
                 Err(Unanswered::Error(error)) if error.reason == ErrorReason::NotFound => Settled::NotApplied,
                 Err(unanswered) => return Err(unanswered.into()),
@@ -222,21 +226,22 @@ impl Executor {
     /// A machine that was to go because nothing ran on it may have been put back to work meanwhile.
     async fn still_shrinks(&self, work: &Work, intent: &GroupIntent, group: &NodeGroup) -> Result<(), Stop> {
         let GroupChange::Terminate { node, .. } = &intent.change else { return Ok(()) };
-        let nodes = self.reach(&work.run, || self.parts.cluster.nodes()).await?;
+        let nodes = self.reach(&work.run, || work.world.cluster.nodes()).await?;
         // One that has left the Swarm runs nothing.
         let Ok(node) = machines::find(&nodes, node) else { return Ok(()) };
         machines::shrunk(group, node).map(drop).map_err(Stop::Error)
     }
 
-    async fn call_for(&self, intent: &Intent, label: &str) -> Result<Value, PortError> {
+    async fn call_for(&self, work: &Work, intent: &Intent, label: &str) -> Result<Value, PortError> {
         match intent {
-            Intent::Node(node) => self.parts.cluster.apply_node(&self.at_present(node).await?).await?,
-            Intent::Group(group) => self.parts.groups.apply(group).await?,
+            Intent::Silence(_) | Intent::Post { .. } if work.run.shadow => {}
+            Intent::Node(node) => work.world.cluster.apply_node(&at_present(work, node).await?).await?,
+            Intent::Group(group) => work.world.groups.apply(group).await?,
             Intent::Silence(silence) => match &self.parts.alerts {
                 Some(alerts) => alerts.silence(silence).await?,
                 None => return Err(no_alertmanager()),
             },
-            Intent::Job(job) => self.parts.cluster.start_job(job, label).await?,
+            Intent::Job(job) => work.world.cluster.start_job(job, label).await?,
             Intent::Post { target, body } => {
                 let answer = self.parts.posts.post(target, body).await?;
                 return Ok(json!({ "status": answer.status, "body": answer.body }));
@@ -249,14 +254,6 @@ impl Executor {
         Ok(value_of(intent))
     }
 
-    /// A node's version moves with every sign of life that changes its state: only the field that the intent is about must be as it was, which the settling of
-    /// a doubt looks at.
-    async fn at_present(&self, intent: &NodeIntent) -> Result<NodeIntent, PortError> {
-        let nodes = self.parts.cluster.nodes().await?;
-        let version = nodes.iter().find(|node| node.id == intent.id).map_or(intent.version, |node| node.version);
-        Ok(NodeIntent { version, ..intent.clone() })
-    }
-
     pub(super) fn alertmanager(&self) -> Result<&Arc<dyn crate::ports::Alerts>, Stop> {
         self.parts.alerts.as_ref().ok_or_else(|| Stop::Error(step_error(&no_alertmanager())))
     }
@@ -264,20 +261,21 @@ impl Executor {
     /// The job has been accepted: the step waits for its end.
     async fn await_job(self: &Arc<Self>, work: &mut Work, mut step: Step) -> Flow {
         step.outcome = Outcome::Waiting;
-        self.parts.journal.stage(vec![crate::ports::Write::Step(Box::new(step.clone()))]);
+        self.stage(&work.run, vec![crate::ports::Write::Step(Box::new(step.clone()))]);
         match work.steps.get_mut(step.seq as usize) {
             Some(known) => *known = step,
             None => work.steps.push(step),
         }
         self.wait(work).await
     }
+}
 
-    /// What is left of a job whose end is known is of no use; what cannot be removed is in nobody's way.
-    pub(super) async fn forget_job(&self, name: &str) {
-        if let Err(error) = self.parts.cluster.remove_job(name).await {
-            tracing::warn!(job = name, reason = %error.reason, %error, "a job that has ended cannot be removed");
-        }
-    }
+/// A node's version moves with every sign of life that changes its state: only the field that the intent is about must be as it was, which the settling of
+/// a doubt looks at.
+async fn at_present(work: &Work, intent: &NodeIntent) -> Result<NodeIntent, PortError> {
+    let nodes = work.world.cluster.nodes().await?;
+    let version = nodes.iter().find(|node| node.id == intent.id).map_or(intent.version, |node| node.version);
+    Ok(NodeIntent { version, ..intent.clone() })
 }
 
 pub(super) fn no_alertmanager() -> PortError {
@@ -287,6 +285,8 @@ pub(super) fn no_alertmanager() -> PortError {
 /// What the script gets when the effect has been accepted.
 fn value_of(intent: &Intent) -> Value {
     match intent {
+        // Of a post only a rehearsal does not know the answer.
+        Intent::Post { .. } => json!({ "status": 200, "body": "" }),
         Intent::Group(GroupIntent { change: GroupChange::Resize { to, .. }, .. }) => json!(to),
         _ => Value::Null,
     }
@@ -327,7 +327,7 @@ fn job(step: &Step) -> JobIntent {
         .filter_map(|(name, value)| Some((name.clone(), value.as_str()?.to_string())))
         .collect();
     JobIntent {
-        name: format!("runbookd-job-{}-{}", step.run, step.seq),
+        name: format!("{}{}-{}", super::jobs::NAME, step.run, step.seq),
         image: step.args.first().and_then(Value::as_str).unwrap_or_default().to_string(),
         args,
         env,

@@ -1,5 +1,6 @@
 //! Waits: a deadline in the journal and no thread. Short ones stay in memory, long ones are left to the sleepers.
 
+use super::permit::answers;
 use super::read::{Unanswered, step_error};
 use super::{Executor, Flow, Input, Work};
 use crate::engine::machines;
@@ -19,7 +20,7 @@ use tokio::sync::oneshot;
 /// A wait that is looked at again within this time keeps its run in memory.
 const RESIDENT: Duration = Duration::from_secs(5);
 /// Reads within one poll of a closure.
-const READS_PER_POLL: usize = 100;
+pub(super) const READS_PER_POLL: usize = 100;
 
 /// What one look at a waiting step said.
 enum Look {
@@ -39,7 +40,7 @@ impl Executor {
         args: Vec<Value>,
     ) -> Flow {
         let timeout = match primitive {
-            "wait_healthy" => args.get(1),
+            "wait_healthy" | "ask" => args.get(1),
             "wait_nodes" => args.get(2),
             _ => args.first(),
         };
@@ -54,8 +55,11 @@ impl Executor {
         let mut step = self.new_step(work, primitive, args);
         step.intent = Some(Intent::Until { deadline: step.started_at + timeout.signed(), timeout });
         step.outcome = Outcome::Waiting;
-        self.parts.journal.stage(vec![Write::Step(Box::new(step.clone()))]);
-        work.steps.push(step);
+        work.steps.push(step.clone());
+        if primitive == "ask" && !work.run.shadow {
+            return self.ask_people(work, step, timeout).await;
+        }
+        self.stage(&work.run, vec![Write::Step(Box::new(step))]);
         self.wait(work).await
     }
 
@@ -67,9 +71,13 @@ impl Executor {
             }
             let Some(step) = work.steps.last().cloned() else { return Flow::On };
             let Some((deadline, timeout)) = step.intent.as_ref().and_then(Intent::deadline) else { return Flow::On };
+            if work.run.shadow {
+                let value = met(&step);
+                return self.end_wait(work, step, Ok(value)).await;
+            }
             let missing = match self.look_at(work, &step).await {
-                Look::Met(value) => return self.end_wait(work, step, Ok(value)),
-                Look::Never(error) => return self.end_wait(work, step, Err(error)),
+                Look::Met(value) => return self.end_wait(work, step, Ok(value)).await,
+                Look::Never(error) => return self.end_wait(work, step, Err(error)).await,
                 Look::End(state, reason) => return Flow::End(state, reason),
                 Look::Leave => return Flow::Leave,
                 Look::NotYet(missing) => missing,
@@ -77,10 +85,7 @@ impl Executor {
             let now = self.parts.clock.now();
             if deadline <= now {
                 let error = StepError::new("timeout", format!("{} waited {timeout}: {missing}", step.primitive));
-                if let Some(Intent::Job(job)) = &step.intent {
-                    self.forget_job(&job.name).await;
-                }
-                return self.end_wait(work, step, Err(error));
+                return self.end_wait(work, step, Err(error)).await;
             }
             if self.out_of_time(&work.run) {
                 return self.time_is_up();
@@ -101,7 +106,7 @@ impl Executor {
     fn next_look(&self, step: &Step, deadline: Timestamp, now: Timestamp) -> Timestamp {
         match &*step.primitive {
             // Nothing to look at: time passes, or the dispatcher wakes it.
-            "sleep" | "wait_resolved" => deadline,
+            "sleep" | "wait_resolved" | "ask" => deadline,
             _ => deadline.min(now + self.parts.config.runs.poll_every.signed()),
         }
     }
@@ -133,7 +138,7 @@ impl Executor {
         !*self.stopping.borrow()
     }
 
-    fn end_wait(&self, work: &mut Work, step: Step, answer: Result<Value, StepError>) -> Flow {
+    async fn end_wait(&self, work: &mut Work, step: Step, answer: Result<Value, StepError>) -> Flow {
         work.run.state = RunState::Running;
         work.run.wake_at = None;
         let effect = step.intent.as_ref().is_some_and(Intent::is_effect);
@@ -142,7 +147,15 @@ impl Executor {
             (true, false) => Outcome::Observed,
             (false, _) => Outcome::Failed,
         };
-        self.answer(work, step, outcome, answer)
+        let job = match &step.intent {
+            Some(Intent::Job(job)) if !work.run.shadow => Some(job.name.clone()),
+            _ => None,
+        };
+        let flow = self.answer(work, step, outcome, answer);
+        if let Some(job) = job {
+            self.forget_job(&job).await;
+        }
+        flow
     }
 
     async fn look_at(self: &Arc<Self>, work: &mut Work, step: &Step) -> Look {
@@ -155,7 +168,16 @@ impl Executor {
             "wait_healthy" => self.look_at_service(work, step).await,
             "wait_nodes" => self.look_at_group(work, step).await,
             "job" => self.look_at_job(work, step).await,
+            "ask" => self.look_at_answer(work, step).await,
             _ => self.poll(work, step).await,
+        }
+    }
+
+    async fn look_at_answer(&self, work: &Work, step: &Step) -> Look {
+        match self.answered(work, step).await {
+            Ok(Some(answer)) => Look::Met(answer.into()),
+            Ok(None) => Look::NotYet("nobody has answered".into()),
+            Err(_) => Look::Leave,
         }
     }
 
@@ -173,7 +195,7 @@ impl Executor {
 
     async fn look_at_service(&self, work: &Work, step: &Step) -> Look {
         let name = step.args.first().and_then(Value::as_str).unwrap_or_default();
-        match self.reach(&work.run, || self.parts.cluster.convergence(name)).await {
+        match self.reach(&work.run, || work.world.cluster.convergence(name)).await {
             Ok(Convergence::Converged) => Look::Met(Value::Null),
             Ok(Convergence::Progressing(missing)) => Look::NotYet(missing),
             Ok(Convergence::Failed(why)) => Look::Never(StepError::new("failed", why)),
@@ -186,8 +208,8 @@ impl Executor {
         let name = step.args.first().and_then(Value::as_str).unwrap_or_default();
         let wanted = step.args.get(1).and_then(Value::as_u64).unwrap_or(u64::MAX);
         let seen = async {
-            let group = self.reach(&work.run, || self.parts.groups.group(name)).await?;
-            let nodes = self.reach(&work.run, || self.parts.cluster.nodes()).await?;
+            let group = self.reach(&work.run, || work.world.groups.group(name)).await?;
+            let nodes = self.reach(&work.run, || work.world.cluster.nodes()).await?;
             Ok((machines::ready(&group, &nodes), group.instances.len()))
         };
         match seen.await {
@@ -202,10 +224,9 @@ impl Executor {
 
     async fn look_at_job(&self, work: &Work, step: &Step) -> Look {
         let Some(Intent::Job(job)) = &step.intent else { return Look::Leave };
-        match self.reach(&work.run, || self.parts.cluster.job(&job.name)).await {
+        match self.reach(&work.run, || work.world.cluster.job(&job.name)).await {
             Ok(JobState::Running(missing)) => Look::NotYet(missing),
             Ok(JobState::Ended { exit_code, error, log }) => {
-                self.forget_job(&job.name).await;
                 Look::Met(json!({ "exit_code": exit_code, "error": error, "log": log }))
             }
             Err(Unanswered::Leave) => Look::Leave,
@@ -224,7 +245,8 @@ impl Executor {
                 }
                 Next::Polled(value) => return Look::Met(value),
                 Next::Read { primitive, args } if seen.len() < READS_PER_POLL => {
-                    let answer = match self.look_shared(&work.run, primitive, &args, step.started_at).await {
+                    let answer = match self.look_shared(&work.run, &work.world, primitive, &args, step.started_at).await
+                    {
                         Ok(value) => Ok(value),
                         Err(Unanswered::Leave) => return Look::Leave,
                         Err(Unanswered::Error(error)) => Err(step_error(&error)),
@@ -245,5 +267,15 @@ impl Executor {
                 _ => return Look::End(RunState::Failed, Some(super::unexpected("a step", "wait_until"))),
             }
         }
+    }
+}
+
+/// What a wait comes to when it is taken as met.
+fn met(step: &Step) -> Value {
+    match &*step.primitive {
+        "wait_until" => Value::Bool(true),
+        "job" => json!({ "exit_code": 0, "error": "", "log": [] }),
+        "ask" => answers(&step.args).swap_remove(0).into(),
+        _ => Value::Null,
     }
 }

@@ -1,7 +1,7 @@
 use super::*;
 use crate::engine::testing::service;
 use crate::model::matcher::{Matcher, Op};
-use crate::model::rule::{Budget, Grant};
+use crate::model::rule::{Budget, Grant, Verify};
 use crate::model::template::Template;
 
 fn at(second: i64) -> Timestamp {
@@ -23,14 +23,18 @@ fn rule() -> Rule {
         by: vec!["service".into()],
         runbook: Some("scale_out".into()),
         params: Default::default(),
+        mode: Mode::Auto,
+        approve: Default::default(),
+        earned_after: Rule::EARNED_AFTER,
         allow: vec![grant("scale", "{{ service }}"), grant("restart", "web-*")],
         cooldown: Some(Duration::from_secs(300)),
         budget: Some(Budget { count: 3, per: Duration::from_secs(3600) }),
+        breaker: None,
         hold_at_most: Rule::HOLD_AT_MOST,
         replicas: None,
         attempts: 1,
         retry_after: Rule::RETRY_AFTER,
-        resolved_within: Rule::RESOLVED_WITHIN,
+        verify: Verify::default(),
         channel: None,
         severity: None,
         goes_on: false,
@@ -42,6 +46,9 @@ fn calm() -> Situation<'static> {
         now: at(1000),
         paused: None,
         firing: Firing { confirmed: 1, ..Firing::default() },
+        mode: Mode::Auto,
+        approved: false,
+        breaker: None,
         attempt: 0,
         last_effect: None,
         attempts_in_window: 0,
@@ -64,10 +71,19 @@ fn check(situation: Situation, guard: &str, verdict: &str, words: &str) {
 fn the_first_guard_that_does_not_allow_decides_and_names_the_figure() {
     check(calm(), "all", "allow", "");
     check(Situation { paused: Some("by ann: deploy"), ..calm() }, "paused", "hold", "by ann");
+    check(Situation { mode: Mode::Shadow, ..calm() }, "mode", "rehearse", "");
+    check(Situation { mode: Mode::Approve, ..calm() }, "approval", "rehearse", "");
+    check(Situation { mode: Mode::Approve, approved: true, ..calm() }, "all", "allow", "");
+    // Nobody is asked about what could not run; a rehearsal in the shadow needs neither cooldown nor budget.
+    let spent = Situation { attempts_in_window: 3, ..calm() };
+    check(Situation { mode: Mode::Approve, ..spent.clone() }, "budget", "deny", "3 attempts");
+    check(Situation { mode: Mode::Shadow, ..spent }, "mode", "rehearse", "");
     let gone = Firing::default();
     check(Situation { firing: gone, ..calm() }, "still_firing", "resolved", "");
     check(Situation { firing: Firing { unconfirmed: 1, ..gone }, ..calm() }, "still_firing", "hold", "may be gone");
     check(Situation { firing: Firing { suppressed: 2, ..gone }, ..calm() }, "still_firing", "hold", "silenced");
+    check(Situation { breaker: Some("3 in a row"), ..calm() }, "breaker", "deny", "3 in a row");
+    check(Situation { breaker: Some("x"), firing: gone, ..calm() }, "still_firing", "resolved", "");
     let last = Some((at(880), "web: 2 → 3 replicas"));
     check(Situation { last_effect: last, ..calm() }, "cooldown", "hold", "web: 2 → 3 replicas 2m ago, 3m of 5m to go");
     check(Situation { last_effect: last, attempt: 1, ..calm() }, "all", "allow", "");

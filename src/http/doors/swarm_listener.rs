@@ -5,7 +5,7 @@ use super::admit;
 use crate::http::events;
 use crate::http::problem::Problem;
 use crate::http::shared::Shared;
-use crate::model::cluster::{Mode, Node, Service};
+use crate::model::cluster::{Mode, Node, Service, Task};
 use crate::model::event::{Event, On};
 use crate::ports::STEP_LABEL;
 use axum::Json;
@@ -21,6 +21,8 @@ const DOOR: &str = "swarm-listener";
 const PREFIX: &str = "com.df.";
 /// Only services that say so are told of.
 const NOTIFY: &str = "com.df.notify";
+/// Services that say so are told of with the addresses of their tasks in that network.
+const SCRAPE_NETWORK: &str = "com.df.scrapeNetwork";
 
 type Parameters = BTreeMap<String, String>;
 
@@ -33,7 +35,12 @@ pub async fn ping(State(shared): State<Arc<Shared>>, headers: HeaderMap) -> Resp
 pub async fn get_services(State(shared): State<Arc<Shared>>, headers: HeaderMap) -> Response {
     let outcome = async {
         admit(&shared, &headers, None)?;
-        let told: Vec<Parameters> = services(&shared).await?.iter().map(of_service).collect();
+        let services = services(&shared).await?;
+        let tasks = match services.iter().any(|service| service.labels.get(SCRAPE_NETWORK).is_some()) {
+            true => within(&shared, async { Ok(shared.need_live()?.cluster.live_tasks().await?) }).await?,
+            false => Vec::new(),
+        };
+        let told: Vec<Parameters> = services.iter().map(|service| of_service(service, &tasks)).collect();
         Ok(Json(told).into_response())
     };
     outcome.await.unwrap_or_else(|problem: Problem| not_ok(&problem))
@@ -78,7 +85,7 @@ async fn within<T>(shared: &Shared, asking: impl Future<Output = Result<T, Probl
 }
 
 /// `com.df.X=v` becomes `X=v`; the name loses its stack's if `com.df.shortName` says so; a global service has no `replicas`.
-fn of_service(service: &Service) -> Parameters {
+fn of_service(service: &Service, tasks: &[Task]) -> Parameters {
     let mut told = unprefixed(service.labels.iter().filter(|(name, _)| *name != NOTIFY));
     let stack = service.labels.value("com.docker.stack.namespace");
     let short = service.labels.value("com.df.shortName").eq_ignore_ascii_case("true");
@@ -89,6 +96,7 @@ fn of_service(service: &Service) -> Parameters {
         told.insert("replicas".into(), service.replicas.to_string());
     }
     told.entry("distribute".into()).or_insert_with(|| "true".into());
+    told.extend(service.node_info(tasks).map(|info| ("nodeInfo".to_string(), info)));
     told
 }
 
@@ -105,6 +113,7 @@ fn of_node(node: &Node) -> Parameters {
         ]
         .map(|(name, value)| (name.to_string(), value.clone())),
     );
+    told.insert("versionIndex".into(), node.version.to_string());
     told
 }
 

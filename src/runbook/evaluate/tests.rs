@@ -302,6 +302,36 @@ fn modules_keep_their_constants_functions_and_closures() {
 }
 
 #[test]
+fn verify_reads_anew_at_each_look_and_does_nothing_else() {
+    let check = |body: &str, reads: Vec<Observation>, expect: &str| {
+        let program = program(&format!("fn on_firing(alert, params) {{ }}\n{body}"));
+        let job = Job { handler: Handler::Verify, ..job(program, vec![], Some(reads)) };
+        let evaluation = run_now(job);
+        assert_eq!(outcome(&evaluation.next), expect, "{body}");
+        assert_eq!(evaluation.log, []);
+    };
+    let healthy = "fn verify(alert, params) { service(alert.labels.service).running >= params.step }";
+    let web = |running: u64| seen("service", json!(["web"]), Ok(json!({"name": "web", "running": running})));
+    check(healthy, vec![], r#"read service["web"]"#);
+    check(healthy, vec![web(0)], "done false");
+    check(healthy, vec![web(1)], "done true");
+    check("fn verify(alert, params) { }", vec![], "done null");
+    let gone = seen("service", json!(["web"]), Err(StepError::new("not_found", "there is no service web")));
+    check(
+        "fn verify(alert, params) { try { service(\"web\"); true } catch (e) { e.kind == \"x\" } }",
+        vec![gone],
+        "done false",
+    );
+    // What is not found by the lint, since it is only known when it runs, is refused then.
+    let hidden = "fn verify(alert, params) { call(Fn(\"scale\"), \"web\", 1) }";
+    check(
+        hidden,
+        vec![],
+        "Script at test.rhai:2:28: invalid: scale: verify may only read, for it is run again and again",
+    );
+}
+
+#[test]
 fn constants_are_read_through_global() {
     check("const LIMIT = 2 * 3;\nfn on_firing(alert, params) { global::LIMIT + params.step }", vec![], "done 7");
 }

@@ -117,6 +117,31 @@ fn a_wait_until_closure_is_checked() {
 }
 
 #[test]
+fn verify_may_only_read() {
+    let with = |verify: &str| found(&format!("//! Test.\nfn on_firing(a, p) {{ restart(\"web\"); }}\n{verify}"), &[]);
+    let more = |place: &str, name: &str| {
+        let help = "it is asked again and again until the deadline: look in it, and act in on_firing";
+        format!(
+            "runbook_effect_in_verify test.rhai:{place}+{} verify may only read, and {name} does more | {help}",
+            name.len()
+        )
+    };
+    assert_eq!(with("fn verify(a, p) { let n = service(\"web\").running; n > 1 }"), [""; 0]);
+    assert_eq!(with("fn verify(a, p) { scale(\"web\", 2); true }"), [more("3:19", "scale")]);
+    assert_eq!(with("fn verify(a, p) { wait_healthy(\"web\"); true }"), [more("3:19", "wait_healthy")]);
+    assert_eq!(
+        with("fn f() { g() }\nfn g() { f(); log(\"x\"); true }\nfn verify(a, p) { f() }"),
+        [more("4:15", "log")]
+    );
+    assert_eq!(
+        with("fn verify(a, p) { [1].filter(|x| { restart(\"web\"); true }).len() > 0 }"),
+        [more("3:36", "restart")]
+    );
+    // What others call is no matter of verify.
+    assert_eq!(with("fn f() { restart(\"web\") }\nfn verify(a, p) { true }"), [""; 0]);
+}
+
+#[test]
 fn outside_of_functions_there_are_constants_and_imports() {
     let head = |top: &str| found(&format!("//! Test.\n{top}\nfn on_firing(alert, params) {{ }}"), &[]);
     assert_eq!(head("const A = 1 + 2; const B = [1, #{a: \"b\"}];"), [""; 0]);
@@ -154,8 +179,12 @@ fn handlers_and_defaults_are_checked() {
             "runbook_handler_arguments test.rhai:2:4+8 on_event takes 2 arguments, this one has 1 | write `fn on_event(event, params)`",
         ),
         (
-            "//! Test.\nfn on_firing(a, p) { }\nfn verify(a, p) { true }",
-            "runbook_handler_unsupported test.rhai:3:4+6 this build does not call verify | remove it; there are on_firing(alert, params), on_resolved(alert, params) and on_event(event, params)",
+            "//! Test.\nfn verify(a, p) { true }",
+            "runbook_no_handler test.rhai:0:0+1 the runbook has no handler, so nothing would call it | write `fn on_firing(alert, params) { … }`",
+        ),
+        (
+            "//! Test.\nfn on_firing(a, p) { }\nfn verify() { true }",
+            "runbook_handler_arguments test.rhai:3:4+6 verify takes 2 arguments, this one has 0 | write `fn verify(alert, params)`",
         ),
         (
             "//! Test.\nfn on_firing(a, p) { }\nfn defaults(x) { #{} }",

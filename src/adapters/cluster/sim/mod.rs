@@ -5,21 +5,21 @@ mod groups;
 mod job;
 mod log;
 mod node;
+mod reload;
 mod service;
 mod world;
 
 pub use groups::GroupApplied;
 pub use log::{Applied, WorldError};
+pub use reload::SimReload;
 pub use world::{Behaviour, FailureAction, GroupSpec, ServiceSpec, World};
 
-use crate::adapters::reload::{takes_no_service, unknown_target};
 use crate::clock::Clock;
-use crate::config::ReloadTarget;
 use crate::model::cluster::{
     Convergence, JobIntent, JobState, Node, NodeIntent, Service, ServiceChange, ServiceIntent, Task,
 };
 use crate::model::join::{JoinRole, JoinToken};
-use crate::ports::{Cluster, ErrorReason, PortError, Reload, Reloaded};
+use crate::ports::{Cluster, ErrorReason, PortError};
 use async_trait::async_trait;
 use groups::SimGroup;
 use jiff::Timestamp;
@@ -357,6 +357,10 @@ impl Cluster for SimCluster {
         Ok(job.state(now))
     }
 
+    async fn jobs(&self) -> Result<Vec<String>, PortError> {
+        Ok(self.reach()?.jobs.keys().cloned().collect())
+    }
+
     async fn remove_job(&self, name: &str) -> Result<(), PortError> {
         self.reach()?.change_jobs(|jobs| drop(jobs.remove(name)))
     }
@@ -385,43 +389,6 @@ impl Cluster for SimCluster {
 
     async fn ping(&self) -> Result<(), PortError> {
         self.reach().map(drop)
-    }
-}
-
-/// Reload targets that only record what was asked of them.
-pub struct SimReload {
-    /// By name: does it take a service?
-    targets: BTreeMap<String, bool>,
-    done: Mutex<Vec<String>>,
-}
-
-impl SimReload {
-    pub fn new(config: &BTreeMap<String, ReloadTarget>) -> Self {
-        let targets = config.iter().map(|(name, target)| (name.clone(), target.takes_service()));
-        SimReload { targets: targets.collect(), done: Mutex::default() }
-    }
-
-    /// What was reloaded, in order: `proxy`, or `proxy web` when it was about one service.
-    pub fn reloaded(&self) -> Vec<String> {
-        self.done.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
-    }
-}
-
-#[async_trait]
-impl Reload for SimReload {
-    async fn reload(&self, target: &str, service: Option<&str>) -> Result<Reloaded, PortError> {
-        let done = match (self.targets.get(target), service) {
-            (None, _) => return Err(unknown_target(target, &self.targets())),
-            (Some(false), Some(service)) => return Err(takes_no_service(target, service)),
-            (Some(true), Some(service)) => format!("{target} {service}"),
-            (Some(_), None) => target.to_string(),
-        };
-        self.done.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(done);
-        Ok(Reloaded::Done)
-    }
-
-    fn targets(&self) -> Vec<String> {
-        self.targets.keys().cloned().collect()
     }
 }
 

@@ -46,6 +46,18 @@ impl State {
                 format!("node {node} has changed meanwhile: it is at version {}, not {version}", found.version);
             return Err(PortError::transient(ErrorReason::Conflict, message));
         }
+        // As Swarm does, whatever is asked of it.
+        let others = self.nodes.iter().any(|other| other.role == "manager" && other.id != *id);
+        let refused = match change {
+            NodeChange::Remove if found.role == "manager" => Some("is a manager: it must be demoted before it is removed"),
+            NodeChange::Role { to, .. } if to == "worker" && found.role == "manager" && !others => {
+                Some("is the last manager: it cannot be demoted")
+            }
+            _ => None,
+        };
+        if let Some(why) = refused {
+            return Err(PortError::permanent(ErrorReason::Invalid, format!("node {node} of the simulated cluster {why}")));
+        }
         let mut nodes = self.nodes.clone();
         match change {
             NodeChange::Availability { to, .. } => nodes[at].availability.clone_from(to),

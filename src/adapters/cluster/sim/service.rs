@@ -376,6 +376,7 @@ impl SimService {
             error: error.to_string(),
             image: image.to_string(),
             addresses: Vec::new(),
+            networks: BTreeMap::new(),
         };
         let image = self.spec.template.image.as_str();
         // In the middle of an update the tasks that run are still the replaced ones, but for the first.

@@ -77,7 +77,8 @@ impl Connection {
                 (client, format!("https://{address}"), Some(Tls { ca, cert, key }))
             }
         };
-        let http = http.build().map_err(|error| wrong("HTTP client", &error))?;
+        // Where no CA certificates are installed it wants some, even for a socket, and only the cause says so.
+        let http = http.build().map_err(|error| wrong("HTTP client", &chain(&error)))?;
         let (docker, host) = (OnceLock::new(), host.to_string());
         Ok(Connection { docker, tls, http, base, host, timeout, version: Mutex::default() })
     }

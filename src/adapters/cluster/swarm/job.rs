@@ -9,6 +9,8 @@ use futures_util::StreamExt;
 use serde_json::{Value, json};
 use std::time::Duration;
 
+/// The label of the services that are jobs of ours.
+const JOB_LABEL: &str = "runbookd.job";
 /// The last lines of a job's output that are kept, and characters of each.
 const LOG_LINES: usize = 20;
 const LINE_CHARS: usize = 500;
@@ -20,7 +22,7 @@ pub async fn start(connection: &Connection, job: &JobIntent, step: &str) -> Resu
     let env: Vec<String> = job.env.iter().map(|(name, value)| format!("{name}={value}")).collect();
     let spec = json!({
         "Name": job.name,
-        "Labels": { STEP_LABEL: step, "runbookd.job": "true" },
+        "Labels": { STEP_LABEL: step, JOB_LABEL: "true" },
         "Mode": { "ReplicatedJob": { "MaxConcurrent": 1, "TotalCompletions": 1 } },
         "TaskTemplate": {
             "ContainerSpec": { "Image": job.image, "Args": job.args, "Env": env },
@@ -74,6 +76,13 @@ async fn log(connection: &Connection, task: &str) -> Vec<String> {
         Some(last.iter().map(|line| visible(line, LINE_CHARS)).collect())
     };
     tokio::time::timeout(LOG_TIMEOUT, read).await.ok().flatten().unwrap_or_default()
+}
+
+/// The names of all that there are.
+pub async fn names(connection: &Connection) -> Result<Vec<String>, PortError> {
+    let all = super::array(connection.get("list jobs", "/services").await?);
+    let ours = all.iter().filter(|raw| raw["Spec"]["Labels"][JOB_LABEL] == "true");
+    Ok(ours.filter_map(|raw| raw["Spec"]["Name"].as_str()).map(str::to_string).collect())
 }
 
 /// Removes the service, its task with it.

@@ -177,6 +177,10 @@ impl Cluster for SwarmCluster {
         Ok(job::look(&self.connection, &raw, &tasks).await)
     }
 
+    async fn jobs(&self) -> Result<Vec<String>, PortError> {
+        job::names(&self.connection).await
+    }
+
     async fn remove_job(&self, name: &str) -> Result<(), PortError> {
         job::remove(&self.connection, name).await
     }

@@ -62,7 +62,14 @@ fn ports(raw: &Value) -> Vec<Port> {
 pub fn task(raw: &Value, service: &str, nodes: &HashMap<&str, &str>) -> Task {
     let node = raw["NodeID"].as_str().unwrap_or_default();
     let attachments = raw["NetworksAttachments"].as_array().into_iter().flatten();
-    let addresses = attachments.flat_map(|attachment| attachment["Addresses"].as_array().into_iter().flatten());
+    // `10.0.1.5/24`: what follows is the size of the network.
+    let own = |attachment: &Value| -> Vec<String> {
+        let all = attachment["Addresses"].as_array().into_iter().flatten();
+        all.filter_map(|address| address.as_str()?.split('/').next()).map(str::to_string).collect()
+    };
+    let networks = attachments.clone().filter_map(|attachment| {
+        Some((attachment["Network"]["Spec"]["Name"].as_str()?.to_string(), own(attachment).into_iter().next()?))
+    });
     Task {
         id: text(&raw["ID"]),
         service: service.to_string(),
@@ -71,8 +78,8 @@ pub fn task(raw: &Value, service: &str, nodes: &HashMap<&str, &str>) -> Task {
         desired_state: text(&raw["DesiredState"]),
         error: text(&raw["Status"]["Err"]),
         image: text(&raw["Spec"]["ContainerSpec"]["Image"]),
-        // `10.0.1.5/24`: what follows is the size of the network.
-        addresses: addresses.filter_map(|address| address.as_str()?.split('/').next()).map(str::to_string).collect(),
+        addresses: attachments.clone().flat_map(own).collect(),
+        networks: networks.collect(),
     }
 }
 
@@ -338,6 +345,22 @@ mod tests {
         let forced = read(&forced, TaskCount { wanted: 5, running: 1 });
         assert_ne!(forced.template_hash, service.template_hash);
         assert_eq!((forced.mode, forced.replicas, forced.previous_template_hash), (Mode::Global, 5, None));
+    }
+
+    #[test]
+    fn a_task_is_read_with_its_address_in_each_network() {
+        let raw = json!({
+            "ID": "t1", "NodeID": "n1", "DesiredState": "running", "Status": { "State": "running" },
+            "NetworksAttachments": [
+                { "Network": { "Spec": { "Name": "monitor" } }, "Addresses": ["10.0.1.5/24", "fd00::5/64"] },
+                { "Network": { "Spec": { "Name": "ingress" } } },
+                { "Addresses": ["10.0.2.5/24"] }
+            ]
+        });
+        let task = task(&raw, "web", &HashMap::from([("n1", "node1")]));
+        assert_eq!((task.node.as_str(), task.state.as_str()), ("node1", "running"));
+        assert_eq!(task.addresses, ["10.0.1.5", "fd00::5", "10.0.2.5"]);
+        assert_eq!(task.networks, [("monitor".to_string(), "10.0.1.5".to_string())].into());
     }
 
     #[test]

@@ -1,0 +1,185 @@
+//! `runbookd approvals`, `approve`, `deny`, `answer`: what waits for a person's word, and the word. `runbookd trust`, `promote`, `demote`: which rules of
+//! `mode: earned` run without one.
+
+use crate::cli::client::{ByArgs, Client, ServerArgs, print_json};
+use crate::cli::table::{cell, print, table, time};
+use crate::http::view::{ApprovalCommand, IncidentView, TrustView};
+use crate::model::incident::IncidentId;
+use crate::model::text::visible;
+use serde::Deserialize;
+use serde_json::Value;
+use std::process::ExitCode;
+
+/// Letters of a plan's hash that are shown, and that the server wants at least.
+const HASH_LETTERS: usize = 8;
+
+#[derive(Clone, Debug, clap::Args)]
+pub struct ApprovalsArgs {
+    #[command(flatten)]
+    server: ServerArgs,
+}
+
+#[derive(Clone, Debug, clap::Args)]
+pub struct ApproveArgs {
+    /// i42, or 42
+    id: IncidentId,
+    /// The plan, as its message or `runbookd approvals` names it: exactly this is approved
+    #[arg(long, value_name = "HASH")]
+    plan: String,
+    #[command(flatten)]
+    by: ByArgs,
+    #[command(flatten)]
+    server: ServerArgs,
+}
+
+#[derive(Clone, Debug, clap::Args)]
+pub struct DenyArgs {
+    /// i42, or 42
+    id: IncidentId,
+    /// Why
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    reason: String,
+    #[command(flatten)]
+    by: ByArgs,
+    #[command(flatten)]
+    server: ServerArgs,
+}
+
+#[derive(Clone, Debug, clap::Args)]
+pub struct AnswerArgs {
+    /// i42, or 42
+    id: IncidentId,
+    /// One of the answers that the question names
+    answer: String,
+    #[command(flatten)]
+    by: ByArgs,
+    #[command(flatten)]
+    server: ServerArgs,
+}
+
+#[derive(Clone, Debug, clap::Args)]
+pub struct TrustArgs {
+    /// The rule
+    rule: String,
+    /// Why
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    reason: String,
+    #[command(flatten)]
+    by: ByArgs,
+    #[command(flatten)]
+    server: ServerArgs,
+}
+
+#[derive(Deserialize)]
+struct Approvals {
+    approvals: Vec<IncidentView>,
+}
+
+#[derive(Deserialize)]
+struct Trusts {
+    rules: Vec<TrustView>,
+}
+
+pub async fn list(args: ApprovalsArgs, json: bool) -> anyhow::Result<ExitCode> {
+    let answer: Value = Client::new(&args.server)?.get("/api/v1/approvals").await?;
+    if json {
+        print_json(&answer);
+        return Ok(ExitCode::SUCCESS);
+    }
+    let Approvals { approvals } = serde_json::from_value(answer)?;
+    if approvals.is_empty() {
+        println!("nothing waits for anybody's word");
+    }
+    for incident in &approvals {
+        show(incident);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn show(incident: &IncidentView) {
+    let Some(approval) = &incident.approval else { return };
+    let rule = incident.rule.as_deref().unwrap_or_default();
+    println!("incident {}: rule {rule}, key {}", incident.id, visible(&incident.key, 500));
+    let who = if approval.by.is_empty() { "anybody".to_string() } else { approval.by.join(", ") };
+    let given =
+        if approval.given.is_empty() { String::new() } else { format!(", so far {}", approval.given.join(", ")) };
+    println!("  until {}, by {who}, {} needed{given}", time(approval.until), approval.people);
+    for effect in &approval.effects {
+        println!("  • {}", visible(effect, 500));
+    }
+    match (&approval.plan, &approval.question) {
+        (Some(plan), _) => {
+            let hash = &plan[..plan.len().min(HASH_LETTERS)];
+            println!("  runbookd approve {} --plan {hash}    or: runbookd deny {0}", incident.id);
+        }
+        (None, Some(question)) => {
+            println!("  {}", visible(question, 2_000));
+            println!("  runbookd answer {} {}", incident.id, approval.answers.join("|"));
+        }
+        (None, None) => {}
+    }
+}
+
+pub async fn approve(args: ApproveArgs, json: bool) -> anyhow::Result<ExitCode> {
+    let said = ApprovalCommand { by: args.by.name(), plan: args.plan, reason: String::new(), answer: String::new() };
+    say(&args.server, args.id, "approve", &said, json).await
+}
+
+pub async fn deny(args: DenyArgs, json: bool) -> anyhow::Result<ExitCode> {
+    let said = ApprovalCommand { by: args.by.name(), plan: String::new(), reason: args.reason, answer: String::new() };
+    say(&args.server, args.id, "deny", &said, json).await
+}
+
+pub async fn answer(args: AnswerArgs, json: bool) -> anyhow::Result<ExitCode> {
+    let said = ApprovalCommand { by: args.by.name(), plan: String::new(), reason: String::new(), answer: args.answer };
+    say(&args.server, args.id, "answer", &said, json).await
+}
+
+async fn say(
+    server: &ServerArgs,
+    id: IncidentId,
+    verb: &str,
+    said: &ApprovalCommand,
+    json: bool,
+) -> anyhow::Result<ExitCode> {
+    let answer: Value = Client::new(server)?.post(&format!("/api/v1/incidents/{id}/{verb}"), said).await?;
+    if json {
+        print_json(&answer);
+        return Ok(ExitCode::SUCCESS);
+    }
+    let incident: IncidentView = serde_json::from_value(answer)?;
+    println!("incident {}: {}, {}", incident.id, incident.state, visible(&incident.reason.to_string(), 500));
+    Ok(ExitCode::SUCCESS)
+}
+
+pub async fn trust(args: ApprovalsArgs, json: bool) -> anyhow::Result<ExitCode> {
+    let answer: Value = Client::new(&args.server)?.get("/api/v1/trust").await?;
+    if json {
+        print_json(&answer);
+        return Ok(ExitCode::SUCCESS);
+    }
+    let Trusts { rules } = serde_json::from_value(answer)?;
+    let mut rows = table(&["rule", "runs by itself", "successes in a row", "since", "why"]);
+    for trust in &rules {
+        rows.add_row([
+            cell(&trust.rule),
+            cell(if trust.trusted { "yes" } else { "no: it asks" }),
+            cell(trust.streak.to_string()),
+            cell(trust.since.map(time).unwrap_or_default()),
+            cell(&trust.why),
+        ]);
+    }
+    print(&rows);
+    Ok(ExitCode::SUCCESS)
+}
+
+pub async fn set_trust(args: TrustArgs, verb: &str, json: bool) -> anyhow::Result<ExitCode> {
+    let path = format!("/api/v1/rules/{}/{verb}", args.rule);
+    let view: TrustView = Client::new(&args.server)?.command(&path, &args.by.name(), &args.reason).await?;
+    if json {
+        print_json(&serde_json::to_value(&view)?);
+    } else {
+        println!("rule {} {}", view.rule, if view.trusted { "runs by itself" } else { "asks before it runs" });
+    }
+    Ok(ExitCode::SUCCESS)
+}

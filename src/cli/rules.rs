@@ -1,0 +1,97 @@
+//! `runbookd rules`: the rules in force, with what their attempts came to; and their breakers, which a person closes.
+
+use crate::cli::client::{ByArgs, Client, ServerArgs, print_json};
+use crate::cli::table::{cell, print, table};
+use crate::http::view::RuleView;
+use crate::model::duration::Duration;
+use serde_json::Value;
+use std::process::ExitCode;
+
+#[derive(Clone, Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct RulesArgs {
+    #[command(subcommand)]
+    action: Option<Action>,
+    #[command(flatten)]
+    list: ListArgs,
+}
+
+#[derive(Clone, Debug, clap::Subcommand)]
+enum Action {
+    /// List the rules in force, and whether their runs helped
+    List(ListArgs),
+    /// Let a rule start runs again whose breaker has opened
+    CloseBreaker(CloseArgs),
+}
+
+#[derive(Clone, Debug, clap::Args)]
+struct ListArgs {
+    #[command(flatten)]
+    server: ServerArgs,
+}
+
+#[derive(Clone, Debug, clap::Args)]
+struct CloseArgs {
+    /// The rule
+    name: String,
+    /// Why: what was wrong with the runbook
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    reason: String,
+    #[command(flatten)]
+    by: ByArgs,
+    #[command(flatten)]
+    server: ServerArgs,
+}
+
+pub async fn run(args: RulesArgs, json: bool) -> anyhow::Result<ExitCode> {
+    match args.action.unwrap_or(Action::List(args.list)) {
+        Action::List(args) => list(args, json).await?,
+        Action::CloseBreaker(args) => close(args, json).await?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn list(args: ListArgs, json: bool) -> anyhow::Result<()> {
+    let answer: Value = Client::new(&args.server)?.get("/api/v1/rules").await?;
+    if json {
+        print_json(&answer);
+        return Ok(());
+    }
+    let rules: Vec<RuleView> = serde_json::from_value(answer["rules"].clone())?;
+    if rules.is_empty() {
+        println!("no rules");
+        return Ok(());
+    }
+    let mut rows = table(&["rule", "runbook", "breaker", "helped", "did not", "flapped", "time to resolve", "verify"]);
+    for rule in &rules {
+        let kept = &rule.effectiveness;
+        let time = kept.time_to_resolve_seconds.map(|secs| Duration::from_secs(secs.round() as u64).to_string());
+        rows.add_row([
+            cell(&rule.name),
+            cell(rule.runbook.as_deref().unwrap_or("-")),
+            cell(if rule.breaker.is_some() { "open" } else { "closed" }),
+            cell(kept.helped.to_string()),
+            cell(kept.did_not_help.to_string()),
+            cell(kept.flapped.to_string()),
+            cell(time.unwrap_or_else(|| "-".to_string())),
+            cell(if rule.runbook.is_some() { &rule.verify } else { "-" }),
+        ]);
+    }
+    print(&rows);
+    Ok(())
+}
+
+async fn close(args: CloseArgs, json: bool) -> anyhow::Result<()> {
+    let client = Client::new(&args.server)?;
+    let mut url = reqwest::Url::parse("http://any/api/v1/rules/")?;
+    if let Ok(mut path) = url.path_segments_mut() {
+        path.pop_if_empty().push(&args.name).push("close_breaker");
+    }
+    let answer: Value = client.command(url.path(), &args.by.name(), &args.reason).await?;
+    if json {
+        print_json(&answer);
+    } else {
+        println!("the breaker of rule {} is closed: it starts runs again", args.name);
+    }
+    Ok(())
+}

@@ -1,0 +1,75 @@
+//! `runbookd undo`: shows what would put back what a run did, and does it when told to.
+
+use crate::cli::client::{ByArgs, Client, ServerArgs, print_json};
+use crate::cli::table::{cell, print, state, table};
+use crate::http::view::{UndoRequest, UndoStarted, UndoView};
+use crate::model::run::RunId;
+use crate::model::text::visible;
+use std::process::ExitCode;
+
+#[derive(Clone, Debug, clap::Args)]
+pub struct UndoArgs {
+    /// r42, or 42
+    run: RunId,
+    /// Carry the plan out; without this it is only shown
+    #[arg(long)]
+    yes: bool,
+    /// Carry out this plan and no other, as it was shown before
+    #[arg(long, value_name = "HASH", requires = "yes")]
+    plan: Option<String>,
+    /// Why
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    reason: String,
+    #[command(flatten)]
+    by: ByArgs,
+    #[command(flatten)]
+    server: ServerArgs,
+}
+
+/// Exit code 1 when the plan is refused.
+pub async fn run(args: UndoArgs, json: bool) -> anyhow::Result<ExitCode> {
+    let client = Client::new(&args.server)?;
+    let path = format!("/api/v1/runs/{}/undo", args.run);
+    let view: UndoView = client.get(&path).await?;
+    let refused = ExitCode::from(u8::from(view.refused.is_some()));
+    if !args.yes {
+        if json {
+            print_json(&serde_json::to_value(&view)?);
+        } else {
+            show(&view);
+        }
+        return Ok(refused);
+    }
+    if !json {
+        show(&view);
+    }
+    let plan = args.plan.unwrap_or_else(|| view.plan.clone());
+    let started: UndoStarted =
+        client.post(&path, &UndoRequest { by: args.by.name(), reason: args.reason, plan }).await?;
+    if json {
+        print_json(&serde_json::to_value(&started)?);
+    } else {
+        let run = started.run.map_or_else(String::new, |run| format!(", run {run}"));
+        println!(
+            "started: incident {}{run}; look at it with `runbookd incidents show {}`",
+            started.incident, started.incident
+        );
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn show(view: &UndoView) {
+    let mut rows = table(&["step", "did", "undo", "what"]);
+    for step in &view.steps {
+        rows.add_row([cell(step.seq.to_string()), cell(&step.did), state(&step.undo), cell(visible(&step.what, 500))]);
+    }
+    if view.steps.is_empty() {
+        println!("run {} changed nothing", view.run);
+    } else {
+        print(&rows);
+    }
+    match &view.refused {
+        Some(why) => println!("refused: {}", visible(why, 2_000)),
+        None => println!("to carry it out: runbookd undo {} --yes --plan {}", view.run, view.plan),
+    }
+}
