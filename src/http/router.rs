@@ -3,7 +3,8 @@
 use crate::http::problem::Problem;
 use crate::http::shared::Shared;
 use crate::http::{
-    approvals, auth, catalog, cluster, doors, health, hooks, incidents, intake, join, manual, openapi, pause, runs, undo,
+    approvals, auth, catalog, cluster, doors, health, hooks, incidents, intake, join, manual, openapi, pause, runs,
+    undo,
 };
 use axum::Router;
 use axum::extract::{Request, State};

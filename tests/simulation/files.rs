@@ -2,7 +2,7 @@
 
 use crate::outside::TARGETS;
 use crate::rules::{RuleSpec, render};
-use runbookd::runbook::catalog::Catalog;
+use runbookd::runbook::catalog::{Catalog, Offers};
 use runbookd::runbook::files;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -19,7 +19,7 @@ const RUNBOOKS: &[(&str, &str)] = runbooks! {
     "runbooks":
         "add_node", "deploy", "node_down", "reconfigure", "remove_node", "replace_node", "reschedule_services", "restart_unhealthy",
         "rollback_bad_update", "scale_out", "scale_service";
-    "tests/simulation/runbooks": "clumsy", "drainer", "kinds", "long", "quick", "steps", "tick";
+    "tests/simulation/runbooks": "asker", "clumsy", "drainer", "kinds", "long", "quick", "steps", "tick";
 };
 const MODULES: &[(&str, &str)] = runbooks! { "runbooks": "lib/images", "lib/nodes", "lib/services"; };
 
@@ -127,7 +127,7 @@ fn build(
         Some(text) => drop(files.rules.insert("zz.yaml".into(), text.clone())),
         None => {}
     }
-    let targets = TARGETS.map(String::from);
-    let built = Catalog::build(files, Path::new("rules"), Path::new("runbooks"), &targets, previous);
+    let offers = Offers { reload_targets: TARGETS.map(String::from).to_vec(), prometheus: true };
+    let built = Catalog::build(files, Path::new("rules"), Path::new("runbooks"), &offers, previous);
     built.map_err(|findings| findings.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
 }

@@ -1,7 +1,7 @@
 //! Makes a plan of a seed: a world, rules for it, and some eventful hours. All that is random is here.
 
 use crate::plan::{Act, Edit, Fault, Plan, Port};
-use crate::rules::RuleSpec;
+use crate::rules::{Mode, RuleSpec, Verify};
 use fastrand::Rng;
 use std::fmt::Write;
 
@@ -34,6 +34,7 @@ const SORTS: &[Sort] = &[
     Sort { make: quick, alertname: "MemoryLeak", about: About::Service },
     Sort { make: kinds, alertname: "DiskFull", about: About::Service },
     Sort { make: clumsy, alertname: "Strange", about: About::Service },
+    Sort { make: asker, alertname: "Doubtful", about: About::Service },
     Sort { make: long, alertname: "SlowlyWorse", about: About::Service },
     Sort { make: people, alertname: "Unclear", about: About::Service },
     Sort { make: drainer, alertname: "NodeSlow", about: About::Node },
@@ -64,6 +65,15 @@ fn rule(rng: &mut Rng, name: &str, runbook: &'static str) -> RuleSpec {
         attempts: rng.u32(1..4),
         retry_secs: rng.u64(0..120),
         resolved_secs: rng.u64(30..900),
+        verify: if rng.u8(..6) == 0 { Verify::Promql } else { Verify::Resolved },
+        mode: match rng.u8(..12) {
+            0 => Mode::Shadow,
+            1..3 => Mode::Approve,
+            3 => Mode::Earned,
+            _ => Mode::Auto,
+        },
+        approve_secs: rng.u64(20..600),
+        then_run: rng.bool(),
         goes_on: rng.u8(..8) == 0,
         own: false,
     }
@@ -141,6 +151,10 @@ fn clumsy(rng: &mut Rng) -> RuleSpec {
     let how = rng.choice(all).expect("some");
     let allow = of_service(rng, &["restart", "scale"]);
     RuleSpec { params: format!("how: {how}"), allow, ..on_alert(rng, "clumsy", "clumsy", "Strange") }
+}
+
+fn asker(rng: &mut Rng) -> RuleSpec {
+    RuleSpec { allow: of_service(rng, &["restart"]), ..on_alert(rng, "asker", "asker", "Doubtful") }
 }
 
 fn long(rng: &mut Rng) -> RuleSpec {
@@ -259,6 +273,7 @@ pub fn plan(seed: u64) -> Plan {
     }
     mishaps(rng, span, &mut acts);
     hands(rng, span, services, nodes, &sorts, &mut acts);
+    replies(rng, span, &rules, &mut acts);
     edits(rng, span, &rules, &mut acts);
     acts.sort_by_key(|(at, _)| *at);
     acts.push((span, Act::Calm));
@@ -465,6 +480,19 @@ fn hands(rng: &mut Rng, span: u64, services: usize, nodes: usize, sorts: &[&Sort
     acts.retain(|(when, _)| *when < span);
 }
 
+/// People answer what they are asked, some late and some not at all.
+fn replies(rng: &mut Rng, span: u64, rules: &[RuleSpec], acts: &mut Vec<(u64, Act)>) {
+    let asks = |rule: &RuleSpec| rule.mode != Mode::Auto || rule.runbook == Some("asker");
+    if rules.iter().any(asks) {
+        for _ in 0..rng.usize(..12) {
+            acts.push((rng.u64(..span), Act::Reply { nth: rng.usize(..3), yes: rng.u8(..4) > 0 }));
+        }
+    }
+    if rng.u8(..4) == 0 {
+        acts.push((rng.u64(..span), Act::Undo(rng.usize(..6))));
+    }
+}
+
 fn edits(rng: &mut Rng, span: u64, rules: &[RuleSpec], acts: &mut Vec<(u64, Act)>) {
     let mut times: Vec<u64> = (0..rng.usize(..4)).map(|_| rng.u64(..span)).collect();
     times.sort_unstable();
@@ -487,7 +515,7 @@ fn edit_rules(rng: &mut Rng, rules: &mut Vec<RuleSpec>) {
         return;
     }
     let at = rng.usize(..rules.len());
-    match rng.u8(..6) {
+    match rng.u8(..7) {
         0 => drop(rules.remove(at)),
         1 => {
             let grants = rules[at].allow.len();
@@ -507,6 +535,7 @@ fn edit_rules(rng: &mut Rng, rules: &mut Vec<RuleSpec>) {
             rules[at].cooldown_secs = rng.bool().then(|| rng.u64(10..900));
             rules[at].attempts = rng.u32(1..4);
         }
+        5 => rules[at].mode = rng.choice([Mode::Shadow, Mode::Approve, Mode::Auto]).expect("some"),
         _ => rng.shuffle(rules),
     }
 }

@@ -2,7 +2,7 @@
 //! decides in the application. The numbers are those of the invariants in ARCHITECTURE.md.
 
 use crate::outside::takes_away;
-use crate::rules::RuleSpec;
+use crate::rules::{Mode, RuleSpec};
 use crate::time::{lived, millis};
 use futures_util::FutureExt;
 use runbookd::adapters::cluster::sim::SimCluster;
@@ -84,6 +84,8 @@ pub struct Oracle {
     pub set_back: u64,
     /// Posts answered 2xx.
     pub answered: BTreeSet<u64>,
+    /// Incidents about which a person approved a plan.
+    approved: BTreeSet<IncidentId>,
     /// Incidents that a person closed.
     pub closed: BTreeSet<IncidentId>,
 }
@@ -186,6 +188,11 @@ impl Oracle {
         }
     }
 
+    /// A person approves what is planned about an incident.
+    pub fn approved(&mut self, incident: IncidentId) {
+        self.approved.insert(incident);
+    }
+
     /// The kill switch is pulled, durably.
     pub fn paused(&mut self, paused: bool) {
         self.paused_since = paused.then(millis);
@@ -207,6 +214,13 @@ impl Oracle {
     }
 
     fn granted(&mut self, leaving: &Leaving, run: &Run, step: &Step) {
+        if run.shadow {
+            return self.broken(3, format!("{} of the rehearsal {}", leaving.what, run.id));
+        }
+        // An undo puts back what the rule had allowed: a person has asked for exactly that.
+        if run.undoes.is_some() {
+            return;
+        }
         let labels: Labels = serde_json::from_value(run.input.alert["labels"].clone()).unwrap_or_default();
         // An intent waits for a journal that cannot be written.
         let failing =
@@ -224,6 +238,22 @@ impl Oracle {
         if granting.is_empty() {
             let known: Vec<_> = rules.iter().map(|rule| &rule.allow).collect();
             let text = format!("{} of run {} under rule {}, which allows {known:?}", leaving.what, run.id, run.rule);
+            return self.broken(3, text);
+        }
+        let may = |rule: &&&RuleSpec| match rule.mode {
+            Mode::Auto => true,
+            Mode::Shadow => false,
+            // By itself, if it has earned that.
+            Mode::Earned if run.plan.is_none() => true,
+            Mode::Approve | Mode::Earned => {
+                let planned = run.plan.as_ref().is_some_and(|plan| {
+                    plan.effects.iter().any(|one| one.primitive == step.primitive && one.args == step.args)
+                });
+                planned && (rule.then_run || self.approved.contains(&run.incident))
+            }
+        };
+        if !granting.iter().any(|rule| may(&rule)) {
+            let text = format!("{} of run {}: nobody has approved it under rule {}", leaving.what, run.id, run.rule);
             return self.broken(3, text);
         }
         let Some(scale) = &leaving.scale else { return };

@@ -106,6 +106,13 @@ pub enum Act {
     /// Of the incidents that are open, the so-many-th.
     Ack(usize),
     Close(usize),
+    /// Of what people are asked, the so-many-th is answered: yes or no.
+    Reply {
+        nth: usize,
+        yes: bool,
+    },
+    /// A person has the so-many-th run undone.
+    Undo(usize),
     /// Somebody sets the wall clock.
     Jump(i64),
     Deploy {

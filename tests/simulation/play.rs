@@ -12,6 +12,7 @@ use axum::body::Body;
 use axum::http::Request;
 use futures_util::FutureExt;
 use runbookd::adapters::journal::memory::MemoryJournal;
+use runbookd::app::board::Reply;
 use runbookd::app::metrics::Metrics;
 use runbookd::app::{App, Parts};
 use runbookd::config::Config;
@@ -21,6 +22,7 @@ use runbookd::http::shared::{Live, Shared};
 use runbookd::model::cluster::{ServiceChange, SpecFields};
 use runbookd::model::duration;
 use runbookd::model::incident::{Incident, IncidentId, State};
+use runbookd::model::mode::{Approval, Subject};
 use runbookd::model::run::Run;
 use runbookd::ports::{Alerts, IncidentFilter, Journal, RunFilter};
 use runbookd::runbook::evaluate::Evaluator;
@@ -351,6 +353,17 @@ impl Stage<'_> {
                     tokio::spawn(async move { app.close(id, "bob", "done by hand").await.map(drop) });
                 }
             }
+            Act::Reply { nth, yes } => self.reply(*nth, *yes, alive),
+            Act::Undo(nth) => {
+                let ended: Vec<Run> = runs(&alive.journal).into_iter().filter(|run| run.state.ended()).collect();
+                if let Some(run) = ended.get(nth % ended.len().max(1)).map(|run| run.id) {
+                    let app = alive.app.clone();
+                    tokio::spawn(async move {
+                        let planned = app.plan_undo(run).await.ok()?;
+                        app.undo(run, &planned.program.hash.0, "ann", "it made things worse").await.ok()
+                    });
+                }
+            }
             Act::Calm => {
                 self.crash = None;
                 alive.journal.crash_at(u64::MAX, true);
@@ -362,12 +375,34 @@ impl Stage<'_> {
                 }
                 self.resume(alive);
                 // What people wanted to do while no process was there is forgotten.
-                self.agenda.retain(|_, due| !matches!(due, Due::Act(at) if matches!(self.plan.acts[*at].1, Act::Pause | Act::Ack(_) | Act::Close(_))));
+                let (acts, of_people) = (&self.plan.acts, |act: &Act| !matches!(act, Act::Notify { .. }));
+                self.agenda.retain(|_, due| !matches!(due, Due::Act(at) if of_people(&acts[*at].1)));
                 self.calm = Some(millis());
             }
             other => self.act_outside(other),
         }
         None
+    }
+
+    /// A person answers what is asked about an incident.
+    fn reply(&self, nth: usize, yes: bool, alive: &Alive) {
+        let asked: Vec<(IncidentId, Approval)> = incidents(&alive.journal)
+            .into_iter()
+            .filter_map(|incident| Some((incident.id, *incident.approval?)))
+            .filter(|(_, approval)| approval.verdict.is_none())
+            .collect();
+        let Some((id, approval)) = asked.get(nth % asked.len().max(1)).cloned() else { return };
+        let reply = match (approval.subject, yes) {
+            (Subject::Question { mut answers, .. }, true) => Reply::Answer(answers.remove(0)),
+            (Subject::Question { mut answers, .. }, false) => Reply::Answer(answers.pop().expect("two at least")),
+            (Subject::Plan(_), false) => Reply::Deny { reason: "not now".to_string() },
+            (Subject::Plan(plan), true) => {
+                self.outside.oracle().approved(id);
+                Reply::Approve { plan: plan.hash }
+            }
+        };
+        let app = alive.app.clone();
+        tokio::spawn(async move { app.reply(id, "ann", reply).await.map(drop) });
     }
 
     fn resume(&self, alive: &Alive) {
@@ -380,7 +415,9 @@ impl Stage<'_> {
     fn act_without(&mut self, act: &Act, due: Due) {
         match act {
             Act::Crash { .. } | Act::Kill { .. } | Act::Restart { .. } | Act::JournalFails { .. } => {}
-            Act::Pause | Act::Resume | Act::Ack(_) | Act::Close(_) | Act::Calm => self.due_in(30_000, due),
+            Act::Pause | Act::Resume | Act::Ack(_) | Act::Close(_) | Act::Reply { .. } | Act::Undo(_) | Act::Calm => {
+                self.due_in(30_000, due);
+            }
             Act::Edit(edit) => {
                 self.edit(edit);
                 self.files.load().ok();

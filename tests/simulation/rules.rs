@@ -24,8 +24,28 @@ pub struct RuleSpec {
     pub attempts: u32,
     pub retry_secs: u64,
     pub resolved_secs: u64,
+    pub verify: Verify,
+    pub mode: Mode,
+    /// How long people have to approve, and whether it runs when nobody has.
+    pub approve_secs: u64,
+    pub then_run: bool,
     pub goes_on: bool,
     pub own: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Mode {
+    Shadow,
+    Approve,
+    Earned,
+    Auto,
+}
+
+/// How a run is verified.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Verify {
+    Resolved,
+    Promql,
 }
 
 impl RuleSpec {
@@ -60,6 +80,7 @@ impl RuleSpec {
             if !self.params.is_empty() {
                 let _ = writeln!(yaml, "    params: {{ {} }}", self.params);
             }
+            self.render_mode(yaml);
             self.render_limits(yaml);
         }
         let _ = writeln!(yaml, "    escalate: {{ severity: critical }}");
@@ -68,6 +89,17 @@ impl RuleSpec {
                 let _ = writeln!(yaml, "    {key}: true");
             }
         }
+    }
+
+    fn render_mode(&self, yaml: &mut String) {
+        let _ = match self.mode {
+            Mode::Shadow => writeln!(yaml, "    mode: shadow"),
+            Mode::Approve => writeln!(yaml, "    mode: approve"),
+            Mode::Earned => writeln!(yaml, "    mode: earned\n    earned_after: 1"),
+            Mode::Auto => Ok(()),
+        };
+        let then = if self.then_run { "run" } else { "escalate" };
+        let _ = writeln!(yaml, "    approve: {{ within: {}s, then: {then} }}", self.approve_secs);
     }
 
     fn render_limits(&self, yaml: &mut String) {
@@ -84,7 +116,11 @@ impl RuleSpec {
         let _ = writeln!(yaml, "    attempts: {}", self.attempts);
         let _ = writeln!(yaml, "    retry_after: {}s", self.retry_secs);
         if self.on.is_none() {
-            let _ = writeln!(yaml, "    verify: {{ resolved_within: {}s }}", self.resolved_secs);
+            let within = self.resolved_secs;
+            let _ = match self.verify {
+                Verify::Resolved => writeln!(yaml, "    verify: {{ resolved_within: {within}s }}"),
+                Verify::Promql => writeln!(yaml, "    verify: {{ promql: 'load < 1', within: {within}s }}"),
+            };
         }
     }
 }

@@ -49,14 +49,19 @@ impl State {
         // As Swarm does, whatever is asked of it.
         let others = self.nodes.iter().any(|other| other.role == "manager" && other.id != *id);
         let refused = match change {
-            NodeChange::Remove if found.role == "manager" => Some("is a manager: it must be demoted before it is removed"),
+            NodeChange::Remove if found.role == "manager" => {
+                Some("is a manager: it must be demoted before it is removed")
+            }
             NodeChange::Role { to, .. } if to == "worker" && found.role == "manager" && !others => {
                 Some("is the last manager: it cannot be demoted")
             }
             _ => None,
         };
         if let Some(why) = refused {
-            return Err(PortError::permanent(ErrorReason::Invalid, format!("node {node} of the simulated cluster {why}")));
+            return Err(PortError::permanent(
+                ErrorReason::Invalid,
+                format!("node {node} of the simulated cluster {why}"),
+            ));
         }
         let mut nodes = self.nodes.clone();
         match change {
