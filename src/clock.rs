@@ -11,6 +11,8 @@ pub enum Clock {
         base: Timestamp,
         start: Instant,
     },
+    /// Whatever this says: a simulation's own time, which may jump as wall clocks do.
+    Driven(fn() -> Timestamp),
 }
 
 impl Clock {
@@ -27,6 +29,7 @@ impl Clock {
                 let passed = Instant::now().duration_since(*start);
                 *base + jiff::SignedDuration::try_from(passed).unwrap_or(jiff::SignedDuration::MAX)
             }
+            Clock::Driven(now) => now(),
         }
     }
 

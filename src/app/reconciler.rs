@@ -13,6 +13,7 @@ pub const AT_START: Duration = Duration::from_secs(5);
 pub async fn run(parts: Arc<Parts>, alerts: Arc<dyn Alerts>, inbox: mpsc::UnboundedSender<Input>, now: Arc<Notify>) {
     loop {
         tokio::select! {
+            biased;
             () = tokio::time::sleep(parts.config.incidents.reconcile_every.std()) => {}
             () = now.notified() => {}
         }

@@ -35,6 +35,7 @@ pub async fn run(parts: Arc<Parts>, mut seen: BTreeMap<String, Value>) {
             }
         }
         tokio::select! {
+            biased;
             () = tokio::time::sleep(EVERY) => {}
             () = notices.notified() => tokio::time::sleep(SETTLE).await,
         }

@@ -37,6 +37,11 @@ pub fn settle(intent: &ServiceIntent, step: &str, service: &Service) -> Settled 
             now if now == *from => Settled::NotApplied,
             now => neither("the number of replicas", from, to, &now),
         },
+        // Swarm has taken the update back by itself, and our mark with it: whoever waits for the service hears why. Sent again, what fails would only
+        // fail again.
+        ServiceChange::Restart { .. } | ServiceChange::Update { .. } if was_taken_back(intent, service) => {
+            Settled::Applied
+        }
         ServiceChange::Restart { from, to } => match service.force_update {
             now if now == *from => Settled::NotApplied,
             // Another restart has come after it, or ours without its label: replaced they are.
@@ -44,11 +49,7 @@ pub fn settle(intent: &ServiceIntent, step: &str, service: &Service) -> Settled 
             now => neither("ForceUpdate", from, to, &now),
         },
         ServiceChange::Rollback { from, to } => {
-            let under_way = matches!(
-                service.update,
-                UpdateState::RollbackStarted | UpdateState::RollbackCompleted | UpdateState::RollbackPaused
-            );
-            if service.template_hash == *to || (under_way && service.version > intent.version) {
+            if service.template_hash == *to || was_taken_back(intent, service) {
                 Settled::Applied
             } else if service.template_hash == *from {
                 Settled::NotApplied
@@ -66,6 +67,12 @@ pub fn settle(intent: &ServiceIntent, step: &str, service: &Service) -> Settled 
             }
         }
     }
+}
+
+/// Has a rollback begun since the intent? Every change of the spec begins a new update state, so one from before would be gone with the version.
+fn was_taken_back(intent: &ServiceIntent, service: &Service) -> bool {
+    use UpdateState::{RollbackCompleted, RollbackPaused, RollbackStarted};
+    service.version > intent.version && matches!(service.update, RollbackStarted | RollbackCompleted | RollbackPaused)
 }
 
 /// As [`settle`], for a change of a node: what it looks like is all there is to go by. `None`: it is gone.
@@ -122,6 +129,7 @@ pub fn settle_group(intent: &GroupIntent, group: &NodeGroup) -> Settled {
 mod tests {
     use super::*;
     use crate::engine::testing::service;
+    use crate::model::cluster::SpecFields;
     use crate::model::node_group::Instance;
 
     #[test]
@@ -144,6 +152,23 @@ mod tests {
             let mut found = at(2, None);
             found.force_update = counter;
             assert_eq!(settle(&restart, "r1:0", &found), expect, "{counter}");
+        }
+
+        let update = intent(ServiceChange::Update {
+            from: SpecFields { image: Some("web:1".into()), ..SpecFields::default() },
+            to: SpecFields { image: Some("web:bad".into()), ..SpecFields::default() },
+        });
+        for (version, state, expect) in [
+            (7, UpdateState::None, Settled::NotApplied),
+            (7, UpdateState::RollbackCompleted, Settled::NotApplied),
+            (8, UpdateState::None, Settled::NotApplied),
+            (9, UpdateState::RollbackStarted, Settled::Applied),
+            (9, UpdateState::RollbackCompleted, Settled::Applied),
+        ] {
+            for change in [&update, &restart] {
+                let found = Service { version, update: state, force_update: 4, image: "web:1".into(), ..at(2, None) };
+                assert_eq!(settle(change, "r1:0", &found), expect, "{change} at {version}, {state:?}");
+            }
         }
 
         let rollback = intent(ServiceChange::Rollback { from: "bad".into(), to: "good".into() });

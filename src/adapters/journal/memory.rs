@@ -18,12 +18,13 @@ use futures_util::future::{pending, ready};
 use jiff::Timestamp;
 use std::future::Future;
 use std::sync::{Mutex, MutexGuard};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Notify, oneshot, watch};
 
 pub struct MemoryJournal {
     inner: Mutex<Inner>,
     intakes: watch::Sender<u64>,
     dead: watch::Sender<bool>,
+    staged: Notify,
 }
 
 struct Inner {
@@ -79,7 +80,7 @@ impl MemoryJournal {
             stop: None,
             waiting: Vec::new(),
         };
-        MemoryJournal { inner: Mutex::new(inner), intakes, dead: watch::Sender::new(false) }
+        MemoryJournal { inner: Mutex::new(inner), intakes, dead: watch::Sender::new(false), staged: Notify::new() }
     }
 
     /// A new journal that holds only what was durable, as after `kill -9`. This one refuses everything from now on.
@@ -111,6 +112,16 @@ impl MemoryJournal {
                 pending::<()>().await;
             }
         }
+    }
+
+    /// Resolves when something was staged since it was last asked: a journal on disk would make it durable soon by itself, this one has no thread to.
+    pub async fn staged(&self) {
+        self.staged.notified().await;
+    }
+
+    /// The steps that a crash at this moment would leave in doubt, each with its run, which has not ended.
+    pub fn in_doubt(&self) -> Vec<(Run, Step)> {
+        self.inner().durable.in_doubt()
     }
 
     /// Fails as a full disk does, with `why`, until it is given `None`: then tickets that waited resolve.
@@ -224,6 +235,7 @@ impl Journal for MemoryJournal {
                 inner.visible.apply(write.clone());
                 inner.staged.push(write);
             }
+            self.staged.notify_one();
         }
     }
 

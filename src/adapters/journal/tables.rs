@@ -5,7 +5,7 @@ use crate::model::alert::{Fingerprint, Level};
 use crate::model::incident::{Incident, IncidentId, Transition};
 use crate::model::message::{Message, MessageId, ThreadRef};
 use crate::model::run::{ProgramHash, Run, RunId, Sources};
-use crate::model::step::Step;
+use crate::model::step::{Outcome, Step};
 use crate::ports::{IncidentFilter, Intake, LastEffect, NewIntake, Pending, Recovered, RunFilter, Write};
 use jiff::Timestamp;
 use serde::Serialize;
@@ -150,6 +150,16 @@ impl Tables {
 
     pub(super) fn steps(&self, id: RunId) -> Vec<Step> {
         self.steps.get(&id).into_iter().flat_map(BTreeMap::values).cloned().collect()
+    }
+
+    /// Steps in doubt of runs that have not ended.
+    pub(super) fn in_doubt(&self) -> Vec<(Run, Step)> {
+        let unended = self.runs.values().filter(|run| !run.state.ended());
+        let steps = unended.flat_map(|run| {
+            self.steps.get(&run.id).into_iter().flat_map(BTreeMap::values).map(move |step| (run, step))
+        });
+        let doubtful = steps.filter(|(_, step)| step.outcome == Outcome::InDoubt);
+        doubtful.map(|(run, step)| (run.clone(), step.clone())).collect()
     }
 
     pub(super) fn runs(&self, filter: &RunFilter) -> Vec<Run> {

@@ -156,9 +156,12 @@ impl Board {
                         old.remove(&fingerprint);
                     }
                 }
-                if was.unconfirmed && !known.level.unconfirmed {
+                let confirmed = was.unconfirmed && !known.level.unconfirmed;
+                let unsuppressed = was.suppressed && !known.level.suppressed;
+                if confirmed || unsuppressed {
                     for id in known.incidents.clone() {
                         self.reconsider(id, "unconfirmed", now);
+                        self.reconsider(id, "suppressed", now);
                     }
                 }
                 (change, was.refire_at)
@@ -326,7 +329,7 @@ impl Board {
 
     /// The groups that were told before `asked`: a later one is not in the answer.
     fn take_cut_off(&mut self, asked: Timestamp) -> Vec<CutOff> {
-        let all: Vec<CutOff> = self.cut_off.extract_if(|_, cut| cut.told_at <= asked).map(|(_, cut)| cut).collect();
+        let all: Vec<CutOff> = self.cut_off.extract_if(.., |_, cut| cut.told_at <= asked).map(|(_, cut)| cut).collect();
         for cut in &all {
             self.forget_cut_off(&cut.group.key);
         }
@@ -536,12 +539,14 @@ impl CutOff {
 struct Flags {
     group: Arc<str>,
     unconfirmed: bool,
+    suppressed: bool,
     refire_at: Option<Timestamp>,
 }
 
 impl Level {
     fn clone_flags(&self) -> Flags {
-        Flags { group: self.group.key.clone(), unconfirmed: self.unconfirmed, refire_at: self.refire_at }
+        let Level { unconfirmed, suppressed, refire_at, .. } = *self;
+        Flags { group: self.group.key.clone(), unconfirmed, suppressed, refire_at }
     }
 }
 

@@ -82,7 +82,7 @@ pub struct Board {
     /// Why what is expected of an incident that is verified is not met, as far as it was asked.
     unmet: HashMap<IncidentId, String>,
     /// Groups that Alertmanager cut off, to be completed from its API.
-    cut_off: HashMap<Arc<str>, intake::CutOff>,
+    cut_off: BTreeMap<Arc<str>, intake::CutOff>,
     /// What of the cluster was told last, and when each schedule ticked last.
     seen: BTreeMap<String, serde_json::Value>,
     /// The alert that is always expected.
@@ -171,7 +171,7 @@ impl Board {
             effectiveness: BTreeMap::new(),
             attempts: HashMap::new(),
             unmet: HashMap::new(),
-            cut_off: HashMap::new(),
+            cut_off: BTreeMap::new(),
             seen: BTreeMap::new(),
             paused: None,
             trust: BTreeMap::new(),

@@ -26,7 +26,7 @@ use crate::runbook::primitives;
 use crate::runbook::program::Program;
 use serde_json::Value;
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
@@ -54,7 +54,7 @@ pub struct Executor {
     observations: read::Observations,
     verifications: verify::Verifications,
     /// Runs in memory.
-    active: Mutex<HashMap<RunId, Arc<Signal>>>,
+    active: Mutex<BTreeMap<RunId, Arc<Signal>>>,
 }
 
 /// How the dispatcher reaches a run at work.
@@ -153,7 +153,7 @@ impl Executor {
             sleepers: sleepers::Sleepers::default(),
             observations: read::Observations::default(),
             verifications: verify::Verifications::default(),
-            active: Mutex::new(HashMap::new()),
+            active: Mutex::new(BTreeMap::new()),
         })
     }
 
@@ -186,7 +186,7 @@ impl Executor {
         });
     }
 
-    fn actives(&self) -> MutexGuard<'_, HashMap<RunId, Arc<Signal>>> {
+    fn actives(&self) -> MutexGuard<'_, BTreeMap<RunId, Arc<Signal>>> {
         self.active.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -233,6 +233,7 @@ impl Executor {
                 }
             };
             tokio::select! {
+                biased;
                 _ = stopping.wait_for(|stop| *stop) => return,
                 () = due => for (id, resume, locked) in self.sleepers.due(self.parts.clock.now()) {
                     self.spawn(id, None, resume, locked);

@@ -185,8 +185,9 @@ impl Executor {
     pub(super) async fn pause_for(&self, wait: Duration) -> bool {
         let mut stopping = self.stopping.subscribe();
         tokio::select! {
-            () = tokio::time::sleep(wait) => true,
+            biased;
             _ = stopping.wait_for(|stop| *stop) => false,
+            () = tokio::time::sleep(wait) => true,
         }
     }
 }

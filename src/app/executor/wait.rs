@@ -130,6 +130,7 @@ impl Executor {
     /// Rests in memory until `until` or a wake-up; false when the process stops.
     async fn rest(&self, work: &Work, until: Timestamp) -> bool {
         tokio::select! {
+            biased;
             () = self.parts.clock.sleep_until(until) => {}
             () = work.signal.notify.notified() => {}
         }

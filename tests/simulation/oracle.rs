@@ -1,0 +1,401 @@
+//! The judge of a play. It knows what left the process, what the journal would hold after a crash, and which rules were in force; it shares no code with what
+//! decides in the application. The numbers are those of the invariants in ARCHITECTURE.md.
+
+use crate::outside::takes_away;
+use crate::rules::{Mode, RuleSpec};
+use crate::time::{lived, millis};
+use futures_util::FutureExt;
+use runbookd::adapters::cluster::sim::SimCluster;
+use runbookd::adapters::journal::memory::MemoryJournal;
+use runbookd::model::cluster::{JobIntent, Node, NodeIntent, Service, ServiceChange, ServiceIntent};
+use runbookd::model::incident::{Incident, IncidentId, State};
+use runbookd::model::label::Labels;
+use runbookd::model::message::Message;
+use runbookd::model::node_group::GroupIntent;
+use runbookd::model::run::{Run, RunId};
+use runbookd::model::step::Step;
+use runbookd::ports::{Journal, PortError};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// Rules that were in force so long before a change leaves the process may have allowed it.
+const ASKED_WITHIN: u64 = 1_000;
+/// The kill switch stops what is new within this time.
+const PAUSE_WITHIN: u64 = 1_000;
+/// A hold that nobody hears of: longer than any `hold_at_most` and `retry_after` that is generated, in milliseconds of a living process.
+const HELD_UNHEARD: u64 = 20 * 60_000;
+/// The configuration's bounds in every play.
+pub const REPLICAS_MAX: u64 = 20;
+
+/// What was played, counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Counts {
+    pub incidents: u64,
+    pub runs: u64,
+    pub steps: u64,
+    pub effects: u64,
+    pub posts: u64,
+    pub messages: u64,
+    pub crashes: u64,
+    pub restarts: u64,
+    pub faults: u64,
+    pub edits: u64,
+    pub hours: f64,
+}
+
+impl std::ops::AddAssign for Counts {
+    fn add_assign(&mut self, more: Counts) {
+        self.incidents += more.incidents;
+        self.runs += more.runs;
+        self.steps += more.steps;
+        self.effects += more.effects;
+        self.posts += more.posts;
+        self.messages += more.messages;
+        self.crashes += more.crashes;
+        self.restarts += more.restarts;
+        self.faults += more.faults;
+        self.edits += more.edits;
+        self.hours += more.hours;
+    }
+}
+
+#[derive(Default)]
+pub struct Oracle {
+    /// The first invariant that was broken, and how.
+    pub violation: Option<String>,
+    pub counts: Counts,
+    /// Everything that happened, if it is to be kept.
+    trace: Option<Vec<String>>,
+    /// Rules in force, and since when.
+    force: Vec<(u64, Arc<Vec<RuleSpec>>)>,
+    /// Since when the journal could not be written, and until when.
+    journal_failed: Option<(u64, Option<u64>)>,
+    /// Who changed each target: the incidents and their runs.
+    touched: BTreeMap<String, BTreeSet<(IncidentId, RunId)>>,
+    /// What may be done once only.
+    done: BTreeSet<String>,
+    paused_since: Option<u64>,
+    /// When people last heard of each incident.
+    heard: BTreeMap<IncidentId, u64>,
+    delivered: BTreeSet<String>,
+    /// Since when, in time lived, each incident is held.
+    held: BTreeMap<IncidentId, u64>,
+    /// By how much the wall clock was set back in all.
+    pub set_back: u64,
+    /// Posts answered 2xx.
+    pub answered: BTreeSet<u64>,
+    /// Incidents about which a person approved a plan.
+    approved: BTreeSet<IncidentId>,
+    /// Incidents that a person closed.
+    pub closed: BTreeSet<IncidentId>,
+}
+
+/// A change that is about to leave the process.
+pub struct Leaving {
+    what: String,
+    /// What a grant must name; `None`: any.
+    target: Option<String>,
+    /// What no two live runs may work on.
+    lock: Option<String>,
+    scale: Option<Scale>,
+}
+
+struct Scale {
+    from: u64,
+    to: u64,
+    /// The service's own bounds.
+    min: Option<u64>,
+    max: Option<u64>,
+}
+
+impl Leaving {
+    pub fn service(intent: &ServiceIntent, seen: Option<&Service>) -> Self {
+        let scale = match (&intent.change, seen) {
+            // At another version it will conflict: its bounds may be others by now.
+            (ServiceChange::Scale { from, to }, Some(seen)) if seen.version == intent.version => {
+                let bound = |label: &str| seen.labels.get(label).and_then(|value| value.parse().ok());
+                Some(Scale { from: *from, to: *to, min: bound("com.df.scaleMin"), max: bound("com.df.scaleMax") })
+            }
+            _ => None,
+        };
+        Leaving { lock: Some(format!("service {}", intent.service)), scale, ..Self::to(&intent.service, intent) }
+    }
+
+    pub fn node(intent: &NodeIntent) -> Self {
+        Leaving { lock: Some(format!("node {}", intent.node)), ..Self::to(&intent.node, intent) }
+    }
+
+    pub fn group(intent: &GroupIntent) -> Self {
+        Leaving { lock: Some(format!("group {}", intent.group)), ..Self::to(&intent.group, intent) }
+    }
+
+    pub fn reload(target: &str) -> Self {
+        Leaving { lock: Some(format!("reload {target}")), ..Self::to(target, format!("reload {target}")) }
+    }
+
+    pub fn job(job: &JobIntent) -> Self {
+        Self::to(&job.image, format!("job {}", job.name))
+    }
+
+    pub fn post(target: &str) -> Self {
+        Self::to(target, format!("post to {target}"))
+    }
+
+    pub fn silence() -> Self {
+        Leaving { target: None, ..Self::to("", "silence") }
+    }
+
+    fn to(target: &str, what: impl ToString) -> Self {
+        Leaving { what: what.to_string(), target: Some(target.to_string()), lock: None, scale: None }
+    }
+}
+
+impl Oracle {
+    pub fn new(traced: bool) -> Self {
+        Oracle { trace: traced.then(Vec::new), ..Oracle::default() }
+    }
+
+    pub fn note(&mut self, what: impl FnOnce() -> String) {
+        if let Some(trace) = &mut self.trace {
+            let at = millis();
+            trace.push(format!("{:>6}.{:03} {}", at / 1_000, at % 1_000, what()));
+        }
+    }
+
+    pub fn take_trace(&mut self) -> Vec<String> {
+        self.trace.take().unwrap_or_default()
+    }
+
+    pub fn broken(&mut self, invariant: u8, what: impl Into<String>) {
+        let what = what.into();
+        self.note(|| format!("BROKEN {invariant}: {what}"));
+        if self.violation.is_none() {
+            self.violation = Some(format!("invariant {invariant} at {} s: {what}", millis() / 1_000));
+        }
+    }
+
+    pub fn in_force(&mut self, rules: Arc<Vec<RuleSpec>>) {
+        self.force.push((millis(), rules));
+    }
+
+    pub fn journal_fails(&mut self) {
+        self.journal_failed = Some((millis(), None));
+    }
+
+    pub fn journal_mended(&mut self) {
+        if let Some((_, until)) = &mut self.journal_failed {
+            *until = Some(until.unwrap_or_else(millis));
+        }
+    }
+
+    /// A person approves what is planned about an incident.
+    pub fn approved(&mut self, incident: IncidentId) {
+        self.approved.insert(incident);
+    }
+
+    /// The kill switch is pulled, durably.
+    pub fn paused(&mut self, paused: bool) {
+        self.paused_since = paused.then(millis);
+    }
+
+    /// Invariants 2, 3 and 4, and the kill switch: may this leave the process?
+    pub fn leaves(&mut self, leaving: &Leaving, journal: &MemoryJournal, is: impl Fn(&Step) -> bool) {
+        let what = &leaving.what;
+        self.note(|| format!("leaves: {what}"));
+        if let Some(since) = self.paused_since.filter(|since| millis() > since + PAUSE_WITHIN) {
+            self.broken(3, format!("{what}: runbookd has been paused for {} ms", millis() - since));
+        }
+        let found = journal.in_doubt().into_iter().find(|(_, step)| is(step));
+        let Some((run, step)) = found else {
+            return self.broken(2, format!("{what}: the durable journal has no such intent in doubt"));
+        };
+        self.granted(leaving, &run, &step);
+        self.alone(leaving, &run, journal);
+    }
+
+    fn granted(&mut self, leaving: &Leaving, run: &Run, step: &Step) {
+        if run.shadow {
+            return self.broken(3, format!("{} of the rehearsal {}", leaving.what, run.id));
+        }
+        // An undo puts back what the rule had allowed: a person has asked for exactly that.
+        if run.undoes.is_some() {
+            return;
+        }
+        let labels: Labels = serde_json::from_value(run.input.alert["labels"].clone()).unwrap_or_default();
+        // An intent waits for a journal that cannot be written.
+        let failing =
+            self.journal_failed.filter(|(_, until)| until.is_none_or(|until| until + ASKED_WITHIN >= millis()));
+        let since = failing.map_or(millis(), |(since, _)| since).saturating_sub(ASKED_WITHIN);
+        let ends = self.force.iter().skip(1).map(|(at, _)| *at).chain([u64::MAX]);
+        let in_force = self.force.iter().zip(ends).filter(|(_, end)| *end >= since);
+        let rules: Vec<&RuleSpec> =
+            in_force.filter_map(|((_, rules), _)| rules.iter().find(|rule| rule.name == run.rule)).collect();
+        let granted = |rule: &&&RuleSpec| match &leaving.target {
+            Some(target) => rule.grants(&step.primitive, target, &labels),
+            None => rule.allow.iter().any(|(primitive, _)| *primitive == step.primitive),
+        };
+        let granting: Vec<&&RuleSpec> = rules.iter().filter(granted).collect();
+        if granting.is_empty() {
+            let known: Vec<_> = rules.iter().map(|rule| &rule.allow).collect();
+            let text = format!("{} of run {} under rule {}, which allows {known:?}", leaving.what, run.id, run.rule);
+            return self.broken(3, text);
+        }
+        let may = |rule: &&&RuleSpec| match rule.mode {
+            Mode::Auto => true,
+            Mode::Shadow => false,
+            // By itself, if it has earned that.
+            Mode::Earned if run.plan.is_none() => true,
+            Mode::Approve | Mode::Earned => {
+                let planned = run.plan.as_ref().is_some_and(|plan| {
+                    plan.effects.iter().any(|one| one.primitive == step.primitive && one.args == step.args)
+                });
+                planned && (rule.then_run || self.approved.contains(&run.incident))
+            }
+        };
+        if !granting.iter().any(|rule| may(&rule)) {
+            let text = format!("{} of run {}: nobody has approved it under rule {}", leaving.what, run.id, run.rule);
+            return self.broken(3, text);
+        }
+        let Some(scale) = &leaving.scale else { return };
+        let within = |rule: &&&RuleSpec| {
+            let floor = [Some(1), scale.min, rule.replicas.map(|(min, _)| min)].into_iter().flatten().max();
+            let ceiling =
+                [Some(REPLICAS_MAX), scale.max, rule.replicas.map(|(_, max)| max)].into_iter().flatten().min();
+            let fewer = floor.is_some_and(|floor| scale.to < scale.from && scale.to < floor);
+            let more = ceiling.is_some_and(|ceiling| scale.to > scale.from && scale.to > ceiling);
+            !fewer && !more
+        };
+        if !granting.iter().any(|rule| within(&rule)) {
+            self.broken(3, format!("{} is beyond the bounds of rule {}", leaving.what, run.rule));
+        }
+    }
+
+    /// Nobody else has a live run that changed the target, or verifies one.
+    fn alone(&mut self, leaving: &Leaving, run: &Run, journal: &MemoryJournal) {
+        let Some(lock) = &leaving.lock else { return };
+        let touched = self.touched.entry(lock.clone()).or_default();
+        let others: Vec<(IncidentId, RunId)> =
+            touched.iter().copied().filter(|(incident, _)| *incident != run.incident).collect();
+        touched.insert((run.incident, run.id));
+        for (incident, other) in others {
+            // A dead journal says nothing: the process has just ended.
+            let Some(Ok(Some(known))) = journal.run(other).now_or_never() else { continue };
+            if !known.state.ended() {
+                let text = format!(
+                    "{} by run {} of {}, while run {other} of {incident} is at work on it",
+                    leaving.what, run.id, run.incident
+                );
+                return self.broken(4, text);
+            }
+            let Some(Ok(Some(holder))) = journal.incident(incident).now_or_never() else { continue };
+            if holder.state == State::Verifying && holder.runs.last() == Some(&other) {
+                let text = format!(
+                    "{} by run {} of {}, while {incident} verifies what run {other} did",
+                    leaving.what, run.id, run.incident
+                );
+                return self.broken(4, text);
+            }
+        }
+    }
+
+    /// It has reached the outside.
+    pub fn applied(&mut self, what: impl Fn() -> String, done: &Result<(), PortError>) {
+        self.note(|| format!("applied: {} {}", what(), done.as_ref().err().map_or("", |error| error.message.as_str())));
+        if done.is_ok() {
+            self.counts.effects += 1;
+        }
+    }
+
+    /// This is done once at most.
+    pub fn once(&mut self, what: &str, which: &str) {
+        if !self.done.insert(format!("{what} {which}")) {
+            self.broken(2, format!("{what} was made twice: {which}"));
+        }
+    }
+
+    /// The last active node and the last manager stay, as far as the nodes were so when the change was made.
+    pub fn node_changed(&mut self, intent: &NodeIntent, before: &[Node]) {
+        let of_use = |node: &&Node| node.id != intent.id && node.state == "ready" && node.availability == "active";
+        if takes_away(&intent.change) && !before.iter().any(|node| of_use(&node)) && !before.is_empty() {
+            self.note(|| format!("nothing is left to run tasks after {intent}"));
+        }
+    }
+
+    /// Each absolute change of a service is made once a step, unless another hand has changed the service in between.
+    pub fn applied_once(&mut self, cluster: &SimCluster) {
+        let mut last: BTreeMap<(String, String), usize> = BTreeMap::new();
+        let applied = cluster.applied();
+        for (at, one) in applied.iter().enumerate().filter(|(_, one)| !one.step.is_empty()) {
+            if let Some(before) = last.insert((one.service.clone(), one.step.clone()), at) {
+                let another =
+                    applied[before..at].iter().any(|other| other.service == one.service && other.step != one.step);
+                if !another {
+                    self.broken(2, format!("step {} was applied to {} twice", one.step, one.service));
+                }
+            }
+        }
+    }
+
+    /// People hear of something.
+    pub fn told(&mut self, message: &Message) {
+        self.counts.messages += 1;
+        self.note(|| {
+            format!(
+                "people: {:?} {} {}",
+                message.kind,
+                message.incident.map_or("-".into(), |id| id.to_string()),
+                message.title
+            )
+        });
+        if let Some(incident) = message.incident {
+            self.heard.insert(incident, millis());
+        }
+        let known =
+            serde_json::to_string(&Message { repeated: false, ..message.clone() }).expect("a message is plain data");
+        if !self.delivered.insert(known) && !message.repeated {
+            self.broken(5, format!("people were told twice, and the second time does not say so: {}", message.title));
+        }
+    }
+
+    /// Invariants 4 and 5, on what is open. `queued`: the incidents of messages that are on their way.
+    pub fn look(&mut self, incidents: &[Incident], queued: &BTreeSet<IncidentId>) {
+        let mut open: BTreeMap<(Option<&str>, &str), IncidentId> = BTreeMap::new();
+        for incident in incidents.iter().filter(|incident| incident.state != State::Resolved) {
+            if let Some(other) = open.insert((incident.rule.as_deref(), &incident.key), incident.id) {
+                self.broken(
+                    4,
+                    format!("{other} and {} are both open for {:?} {}", incident.id, incident.rule, incident.key),
+                );
+            }
+        }
+        for incident in incidents {
+            // A silence was a person's own doing.
+            if incident.state != State::Held || incident.reason.code == "suppressed" {
+                self.held.remove(&incident.id);
+                continue;
+            }
+            let since = *self.held.entry(incident.id).or_insert_with(lived);
+            let told = self.heard.get(&incident.id).is_some() || queued.contains(&incident.id);
+            if !told && lived() > since + HELD_UNHEARD + self.set_back {
+                let text = format!(
+                    "{} is held for {} s and nobody has heard of it: {}",
+                    incident.id,
+                    (lived() - since) / 1_000,
+                    incident.reason
+                );
+                self.broken(5, text);
+            }
+        }
+    }
+
+    /// Invariant 5 at the end: the incidents that are neither resolved nor with a person who has heard of them.
+    pub fn unfinished(&self, incidents: &[Incident]) -> Vec<String> {
+        let with_person =
+            |incident: &Incident| incident.state == State::Escalated && self.heard.contains_key(&incident.id);
+        let left = incidents.iter().filter(|incident| incident.state != State::Resolved && !with_person(incident));
+        left.map(|incident| {
+            format!("{} {} [{}] of {:?}: {}", incident.id, incident.state, incident.key, incident.rule, incident.reason)
+        })
+        .collect()
+    }
+}

@@ -1,0 +1,139 @@
+//! What a play is made of: a world, rules, and everything that happens, each at its time. A plan holds all that is random; playing it is not.
+
+use crate::rules::RuleSpec;
+use std::sync::Arc;
+
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// As a world file.
+    pub world: String,
+    pub rules: Vec<RuleSpec>,
+    /// Alertmanager's API can be asked.
+    pub api: bool,
+    /// The label sets that can fire.
+    pub alerts: Vec<Vec<(&'static str, String)>>,
+    /// What calls to the outside take, in milliseconds, one after the other and again from the first.
+    pub latencies: Vec<u64>,
+    /// Millisecond and what happens then, in order.
+    pub acts: Vec<(u64, Act)>,
+}
+
+/// What the process talks to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Port {
+    Cluster,
+    Groups,
+    Alertmanager,
+    Prometheus,
+    Reload,
+    Posts,
+    People,
+}
+
+/// What goes wrong with one call.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Fault {
+    /// No answer, and nothing was done.
+    TimeoutBefore,
+    /// No answer, and yet it was done.
+    TimeoutAfter,
+    /// No answer, and it is done this many milliseconds later.
+    TimeoutLate(u64),
+    /// Not now.
+    Throttled,
+    /// Another hand is faster; it sets this many replicas, if any.
+    Conflict(Option<u64>),
+    /// Never.
+    Refused,
+}
+
+#[derive(Clone, Debug)]
+pub enum Act {
+    Fire(usize),
+    Resolve(usize),
+    /// Alertmanager tells of the group of an alert, as it is then: one post for each of `delays`, so late. None: it is lost.
+    Notify {
+        alert: usize,
+        delays: Vec<u64>,
+        truncate: bool,
+    },
+    Suppress {
+        alert: usize,
+        on: bool,
+    },
+    Hand {
+        service: usize,
+        replicas: u64,
+    },
+    HandImage {
+        service: usize,
+        bad: bool,
+    },
+    NodeState {
+        node: usize,
+        state: &'static str,
+    },
+    LoseMachine(usize),
+    Fault {
+        port: Port,
+        fault: Fault,
+        calls: u32,
+    },
+    Down {
+        port: Port,
+        secs: u64,
+    },
+    /// The process is killed at its so-many-th write from now, before or after it, and started again later.
+    Crash {
+        writes: u64,
+        before: bool,
+        down_secs: u64,
+    },
+    /// The process is killed now.
+    Kill {
+        down_secs: u64,
+    },
+    /// The process is told to end, and started again later.
+    Restart {
+        down_secs: u64,
+    },
+    JournalFails {
+        secs: u64,
+    },
+    Edit(Edit),
+    Pause,
+    Resume,
+    /// Of the incidents that are open, the so-many-th.
+    Ack(usize),
+    Close(usize),
+    /// Of what people are asked, the so-many-th is answered: yes or no.
+    Reply {
+        nth: usize,
+        yes: bool,
+    },
+    /// A person has the so-many-th run undone.
+    Undo(usize),
+    /// Somebody sets the wall clock.
+    Jump(i64),
+    Deploy {
+        service: usize,
+        tag: u64,
+        bad: bool,
+    },
+    Run {
+        service: usize,
+        up: bool,
+    },
+    /// All faults end, whatever is held is released, and the files are valid.
+    Calm,
+}
+
+/// What somebody writes into the files.
+#[derive(Clone, Debug)]
+pub enum Edit {
+    Rules(Vec<RuleSpec>),
+    /// A runbook says something else from now on: its rests and timeouts are the same, its text is not.
+    Runbook(&'static str),
+    /// Files that cannot be loaded, and why; until the next edit.
+    Broken(Arc<str>),
+}
