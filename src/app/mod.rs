@@ -10,12 +10,14 @@ mod reconciler;
 pub mod reloader;
 pub mod report;
 mod scheduler;
+pub mod stops;
 pub mod watch;
 mod watcher;
 pub mod wiring;
 
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::model::freeze::{Freeze, FreezeId, Scope};
 use crate::model::incident::{Incident, IncidentId};
 use crate::ports::{Alerts, Cluster, Humans, Journal, JournalError, NodeGroups, Posts, Queries, Reload};
 use crate::runbook::budget;
@@ -26,9 +28,9 @@ use board::Board;
 use dispatcher::{Dispatcher, Input};
 use executor::Executor;
 use outbox::{Delivery, Outbox, OutboxParts};
-use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
+pub use stops::{Paused, Stops};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
@@ -60,7 +62,7 @@ pub struct Parts {
 pub struct App {
     pub parts: Arc<Parts>,
     inbox: mpsc::UnboundedSender<Input>,
-    paused: tokio::sync::watch::Receiver<Option<Paused>>,
+    stops: tokio::sync::watch::Receiver<Stops>,
     outbox: Arc<Outbox>,
     executor: Arc<Executor>,
     tasks: Arc<Mutex<Vec<JoinHandle<()>>>>,
@@ -75,17 +77,11 @@ pub enum CommandError {
     #[error("there is no open incident {0}")]
     NotFound(IncidentId),
     #[error("{0}")]
+    NoFreeze(String),
+    #[error("{0}")]
     Conflict(String),
     #[error("runbookd is shutting down")]
     Stopping,
-}
-
-/// The kill switch, as it was pulled.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Paused {
-    pub by: String,
-    pub reason: String,
-    pub at: jiff::Timestamp,
 }
 
 impl App {
@@ -103,8 +99,8 @@ impl App {
 
         let seen = board.seen().clone();
         let (inbox, inputs) = mpsc::unbounded_channel();
-        let (paused_tx, paused) = tokio::sync::watch::channel(board.paused().cloned());
-        let executor = Executor::new(parts.clone(), inbox.clone(), paused.clone());
+        let (stops_tx, stops) = tokio::sync::watch::channel(board.stops().clone());
+        let executor = Executor::new(parts.clone(), inbox.clone(), stops.clone());
         let outbox = Arc::new(outbox::spawn(outbox_parts(&parts, left_behind)));
         let reconcile = Arc::new(Notify::new());
         let mut tasks = vec![tokio::spawn(executor.clone().wake_sleepers())];
@@ -122,7 +118,7 @@ impl App {
             executor: executor.clone(),
             outbox: outbox.clone(),
             reconcile,
-            paused: paused_tx,
+            stops: stops_tx,
             answers: Vec::new(),
         };
         let dispatcher = tokio::spawn(async move {
@@ -138,7 +134,7 @@ impl App {
         Ok(App {
             parts,
             inbox,
-            paused,
+            stops,
             outbox,
             executor,
             tasks: Arc::new(Mutex::new(tasks)),
@@ -185,6 +181,23 @@ impl App {
         self.ask(|answer| Input::Resume { by, answer }).await?
     }
 
+    /// Makes a freeze for once. When it returns, the freeze is durable.
+    pub async fn freeze(
+        &self,
+        scope: Scope,
+        until: jiff::Timestamp,
+        by: &str,
+        reason: &str,
+    ) -> Result<Freeze, CommandError> {
+        let (by, reason) = (by.to_string(), reason.to_string());
+        self.ask(|answer| Input::Freeze { scope, until, by, reason, answer }).await?
+    }
+
+    pub async fn unfreeze(&self, id: FreezeId, by: &str) -> Result<Freeze, CommandError> {
+        let by = by.to_string();
+        self.ask(|answer| Input::Unfreeze { id, by, answer }).await?
+    }
+
     /// Sends a command and waits until it is decided and durable.
     async fn ask<T>(&self, input: impl FnOnce(oneshot::Sender<T>) -> Input) -> Result<T, CommandError> {
         let (answer, told) = oneshot::channel();
@@ -195,8 +208,9 @@ impl App {
         Ok(said)
     }
 
-    pub fn paused(&self) -> Option<Paused> {
-        self.paused.borrow().clone()
+    /// What stops effects now.
+    pub fn stops(&self) -> Stops {
+        self.stops.borrow().clone()
     }
 
     /// A new catalog is in force: unmatched incidents are routed again.

@@ -90,6 +90,9 @@ pub fn prepare(
     for warning in &catalog.warnings {
         tracing::warn!(%warning, "found in rules or runbooks");
     }
+    for warning in config.idle_freezes(&catalog.rules) {
+        tracing::warn!(%warning, "found in the configuration");
+    }
     let setting = |error: PortError| WiringError::Setting(error.message);
     let (real, reload): (Option<Real>, Arc<dyn Reload>) = match config.cluster {
         ClusterKind::Docker => {

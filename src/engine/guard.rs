@@ -1,5 +1,9 @@
 //! May we? Checks before a run and before each effect. Each answer names its guard and the figure (DESIGN §8).
 
+mod freeze;
+
+pub use freeze::{Freezes, in_force};
+
 use crate::model::cluster::{Mode, Service, ServiceChange, ServiceIntent};
 use crate::model::duration::Duration;
 use crate::model::incident::{IncidentId, Reason};
@@ -60,12 +64,19 @@ impl Firing {
     }
 }
 
+/// What people or the calendar have stopped.
+#[derive(Clone, Debug)]
+pub struct Stops<'a> {
+    /// Who pulled the kill switch, and why.
+    pub paused: Option<String>,
+    pub freezes: Freezes<'a>,
+}
+
 /// Everything that the guards before a run look at.
 #[derive(Clone, Debug)]
 pub struct Situation<'a> {
     pub now: Timestamp,
-    /// Who pulled the kill switch, and why.
-    pub paused: Option<&'a str>,
+    pub stops: Stops<'a>,
     pub firing: Firing,
     /// Attempts made within this incident: later ones are exempt from the cooldown.
     pub attempt: u32,
@@ -81,13 +92,12 @@ type Guard = fn(&Rule, &Situation) -> Verdict;
 
 /// The guards before a run, in order; the first that does not allow decides.
 pub fn before_run(rule: &Rule, situation: &Situation) -> (&'static str, Verdict) {
-    let guards: [(&'static str, Guard); 5] = [
-        ("paused", paused),
-        ("still_firing", still_firing),
-        ("cooldown", cooldown),
-        ("budget", budget),
-        ("lock", lock),
-    ];
+    if let stop @ (_, Verdict::Hold { .. }) = stopped(Some(rule), &situation.stops, situation.now) {
+        return stop;
+    }
+    // Here is the place of the mode, and at the end that of the approval.
+    let guards: [(&'static str, Guard); 4] =
+        [("still_firing", still_firing), ("cooldown", cooldown), ("budget", budget), ("lock", lock)];
     for (name, guard) in guards {
         match guard(rule, situation) {
             Verdict::Allow => {}
@@ -97,8 +107,16 @@ pub fn before_run(rule: &Rule, situation: &Situation) -> (&'static str, Verdict)
     ("all", Verdict::Allow)
 }
 
-fn paused(_: &Rule, situation: &Situation) -> Verdict {
-    match situation.paused {
+/// The guards that come first, before a run and before each effect alike: what stops one stops the other. `None`: the rule is not there any more.
+pub fn stopped(rule: Option<&Rule>, stops: &Stops, now: Timestamp) -> (&'static str, Verdict) {
+    match paused(stops) {
+        Verdict::Allow => ("freeze", freeze::freeze(rule, stops.freezes, now)),
+        verdict => ("paused", verdict),
+    }
+}
+
+fn paused(stops: &Stops) -> Verdict {
+    match &stops.paused {
         None => Verdict::Allow,
         Some(why) => Verdict::Hold {
             until: None,

@@ -57,7 +57,12 @@ pub async fn metrics(State(shared): State<Arc<Shared>>) -> impl IntoResponse {
         let catalog = live.catalog.load();
         metrics.set_catalog(catalog.rules.len(), catalog.programs.len());
         if let Some(app) = &live.app {
-            metrics.set_paused(app.paused().is_some());
+            let stops = app.stops();
+            metrics.set_paused(stops.paused.is_some());
+            let now = shared.clock.now();
+            let configured = &app.parts.config.freezes;
+            let in_force = configured.values().filter(|freeze| freeze.end(now).is_some()).count();
+            metrics.set_freezes(stops.freezes.len(), in_force);
         }
     }
     ([(header::CONTENT_TYPE, CONTENT_TYPE)], shared.metrics.render())

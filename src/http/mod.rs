@@ -8,6 +8,7 @@ pub mod catalog;
 pub mod cluster;
 pub mod doors;
 pub mod events;
+pub mod freezes;
 pub mod health;
 pub mod hooks;
 pub mod incidents;

@@ -15,13 +15,14 @@ mod tests {
     use crate::http::problem::Problem;
     use crate::http::router::{Access, routes};
     use crate::http::view::{
-        Check, Command, EventsView, IncidentDetail, IncidentPage, IncidentView, JoinView, LevelView, PauseView,
-        Readiness, RuleView, RunAccepted, RunDetail, RunPage, RunRequest, RunView, RunbookView, ServiceView, StepView,
-        TransitionView,
+        Check, Command, EventsView, FreezeRequest, FreezeView, IncidentDetail, IncidentPage, IncidentView, JoinView,
+        LevelView, PauseView, Readiness, RuleView, RunAccepted, RunDetail, RunPage, RunRequest, RunView, RunbookView,
+        ServiceView, StepView, TransitionView,
     };
     use crate::model::alert::{Alert, Fingerprint, GroupRef, Level, Status};
     use crate::model::cluster::{self, Node, Service, UpdateState};
     use crate::model::duration::Duration;
+    use crate::model::freeze::{Freeze, FreezeId, Scope};
     use crate::model::hook::deploy;
     use crate::model::incident::{Incident, IncidentId, Reason, State, Transition};
     use crate::model::label::Labels;
@@ -126,12 +127,24 @@ mod tests {
         check("Intent", step.intent.as_ref().expect("an intent"));
         check("StepError", step.error.as_ref().expect("an error"));
         check("Step", &step);
-        check("Rule", &RuleView::from(&rule()));
+        check("Rule", &RuleView::from(&Rule::matching("", Vec::new())));
         check("Runbook", &runbook());
         check("Service", &ServiceView::from(service()));
         check("Node", &node());
         check("Join", &JoinView { managers: vec![], token: String::new() });
         check("Pause", &PauseView::from(None));
+        let freeze = Freeze {
+            id: FreezeId(1),
+            scope: Scope::All,
+            by: "me".into(),
+            reason: String::new(),
+            at: Timestamp::UNIX_EPOCH,
+            until: Timestamp::UNIX_EPOCH,
+        };
+        check("Freeze", &FreezeView::from(freeze));
+        let some = || Some("x".to_string());
+        let (by, reason) = ("me".into(), "x".into());
+        check("FreezeRequest", &FreezeRequest { by, reason, lasts: some(), until: some(), rule: some(), tag: some() });
         check("Command", &Command { by: "me".into(), reason: String::new() });
         check("Events", &EventsView { intake: Some(1), events: 1, ignored: 0 });
         check("RunAccepted", &RunAccepted { intake: 1, request: "x".into(), rules: vec![] });
@@ -142,9 +155,13 @@ mod tests {
         check("Check", &ready);
         check("Readiness", &Readiness { ready: true, checks: vec![ready] });
         check("Problem", &Problem::malformed("x").at(1, 2));
-        for (list, items) in
-            [("RuleList", "rules"), ("RunbookList", "runbooks"), ("ServiceList", "services"), ("NodeList", "nodes")]
-        {
+        for (list, items) in [
+            ("RuleList", "rules"),
+            ("RunbookList", "runbooks"),
+            ("ServiceList", "services"),
+            ("NodeList", "nodes"),
+            ("FreezeList", "freezes"),
+        ] {
             check(list, &json!({ items: [] }));
         }
     }
@@ -243,31 +260,6 @@ mod tests {
             error: Some(StepError::new("timeout", "it ran out")),
             started_at: Timestamp::UNIX_EPOCH,
             finished_at: None,
-        }
-    }
-
-    fn rule() -> Rule {
-        Rule {
-            name: String::new(),
-            place: String::new(),
-            on: None,
-            schedule: None,
-            own: false,
-            matchers: vec![],
-            by: vec![],
-            runbook: None,
-            params: BTreeMap::new(),
-            allow: vec![],
-            cooldown: None,
-            budget: None,
-            hold_at_most: Rule::HOLD_AT_MOST,
-            replicas: None,
-            attempts: 1,
-            retry_after: Rule::RETRY_AFTER,
-            resolved_within: Rule::RESOLVED_WITHIN,
-            channel: None,
-            severity: None,
-            goes_on: false,
         }
     }
 

@@ -9,7 +9,7 @@ use axum::extract::{Request, State};
 use std::sync::Arc;
 
 pub async fn state(State(shared): State<Arc<Shared>>) -> Result<Json<PauseView>, Problem> {
-    Ok(Json(shared.need_live()?.need_app()?.paused().into()))
+    Ok(Json(shared.need_live()?.need_app()?.stops().paused.into()))
 }
 
 pub async fn pause(State(shared): State<Arc<Shared>>, request: Request) -> Result<Json<PauseView>, Problem> {

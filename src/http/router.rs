@@ -3,7 +3,7 @@
 use crate::http::problem::Problem;
 use crate::http::shared::Shared;
 use crate::http::{
-    auth, catalog, cluster, doors, health, hooks, incidents, intake, join, manual, openapi, pause, runs,
+    auth, catalog, cluster, doors, freezes, health, hooks, incidents, intake, join, manual, openapi, pause, runs,
 };
 use axum::Router;
 use axum::extract::{Request, State};
@@ -68,6 +68,9 @@ pub fn routes() -> Vec<Route> {
         get("/api/v1/pause", Token, self::get(pause::state)),
         post("/api/v1/pause", Token, self::post(pause::pause)),
         post("/api/v1/resume", Token, self::post(pause::resume)),
+        get("/api/v1/freezes", Token, self::get(freezes::list)),
+        post("/api/v1/freezes", Token, self::post(freezes::make)),
+        post("/api/v1/freezes/{id}/end", Token, self::post(freezes::end)),
         get("/api/v1/openapi.json", Token, self::get(openapi::document)),
         get("/healthz", Open, self::get(health::healthz)),
         get("/readyz", Open, self::get(health::readyz)),

@@ -5,6 +5,7 @@ pub mod cluster;
 pub mod diagnostic;
 pub mod duration;
 pub mod event;
+pub mod freeze;
 pub mod hook;
 pub mod image;
 pub mod incident;

@@ -2,6 +2,7 @@
 
 use super::duration::Duration;
 use super::event::On;
+use super::freeze::Window;
 use super::label::Labels;
 use super::matcher::Matcher;
 use super::schedule::Schedule;
@@ -20,6 +21,8 @@ pub struct Rule {
     pub schedule: Option<Schedule>,
     /// It takes events that steps of ours brought about, too.
     pub own: bool,
+    /// By which freezes name it together with others.
+    pub tags: Vec<String>,
     /// All of them must match.
     pub matchers: Vec<Matcher>,
     /// One incident per combination of these labels; empty: one per alert.
@@ -32,6 +35,8 @@ pub struct Rule {
     pub cooldown: Option<Duration>,
     pub budget: Option<Budget>,
     pub hold_at_most: Duration,
+    /// When its runs change nothing.
+    pub freeze: Vec<Window>,
     /// Smallest and largest number of replicas this rule may set.
     pub replicas: Option<(u64, u64)>,
     pub attempts: u32,
@@ -58,6 +63,7 @@ impl Rule {
             on: None,
             schedule: None,
             own: false,
+            tags: Vec::new(),
             matchers,
             by: Vec::new(),
             runbook: None,
@@ -66,6 +72,7 @@ impl Rule {
             cooldown: None,
             budget: None,
             hold_at_most: Self::HOLD_AT_MOST,
+            freeze: Vec::new(),
             replicas: None,
             attempts: 1,
             retry_after: Self::RETRY_AFTER,

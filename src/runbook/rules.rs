@@ -1,13 +1,15 @@
 //! The file format of rules: `rules/*.yaml` → [`Rule`]. Strict: what is unknown, out of bounds or not enforced by this build is an error with its
 //! place and how to mend it. What needs the runbooks to judge is left to `catalog`.
 
+mod guards;
+
 use super::document::{Node, Place, Value};
 use super::primitives;
 use crate::model::diagnostic::{Diagnostic, nearest};
 use crate::model::duration::Duration;
 use crate::model::event::On;
 use crate::model::matcher::{Matcher, Op};
-use crate::model::rule::{Budget, Grant, Rule};
+use crate::model::rule::{Grant, Rule};
 use crate::model::schedule::Schedule;
 use crate::model::template::Template;
 use std::collections::{BTreeMap, BTreeSet};
@@ -62,6 +64,7 @@ const RULE_KEYS: &[&str] = &[
     "schedule",
     "match",
     "by",
+    "tags",
     "runbook",
     "params",
     "mode",
@@ -74,9 +77,7 @@ const RULE_KEYS: &[&str] = &[
     "continue",
     "own",
 ];
-const GUARD_KEYS: &[&str] = &["cooldown", "budget", "replicas", "hold_at_most", "freeze"];
 
-const MINUTE: u64 = 60;
 const DAY: u64 = 24 * 3600;
 
 /// Reads one file. Good rules are returned beside the findings of bad ones, so that one look finds everything.
@@ -163,6 +164,7 @@ impl Reader<'_> {
         self.on(&fields, node.place, &mut rule);
         rule.matchers.extend(self.matchers(&fields, node.place, rule.on));
         rule.by = fields.get("by").map(|by| self.by(by)).unwrap_or_default();
+        rule.tags = fields.get("tags").map(|tags| self.tags(tags)).unwrap_or_default();
         self.runbook(&fields, &mut rule, &mut places);
         if let Some(guards) = fields.get("guards") {
             self.guards(guards, &mut rule);
@@ -190,11 +192,16 @@ impl Reader<'_> {
 
     fn name(&mut self, node: &Node) -> Option<String> {
         let name = self.text(node, "`name`")?;
+        self.plain(node, name, "name of a rule")
+    }
+
+    /// What people type on a command line.
+    fn plain(&mut self, node: &Node, name: String, what: &str) -> Option<String> {
         let plain = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
         if name.chars().all(plain) && name.starts_with(|c: char| c.is_ascii_alphanumeric()) && name.len() <= 100 {
             return Some(name);
         }
-        self.error("rule_value", node.place, format!("{name:?} is no name of a rule")).help = Some(
+        self.error("rule_value", node.place, format!("{name:?} is no {what}")).help = Some(
             "use at most 100 ASCII letters, digits, `-`, `_` and `.`, beginning with a letter or digit".to_string(),
         );
         None
@@ -311,6 +318,19 @@ impl Reader<'_> {
         labels
     }
 
+    fn tags(&mut self, node: &Node) -> Vec<String> {
+        let mut tags: Vec<String> = Vec::new();
+        for node in self.list(node, "`tags`").unwrap_or_default() {
+            let Some(tag) = self.text(node, "a tag").and_then(|tag| self.plain(node, tag, "tag")) else { continue };
+            if tags.contains(&tag) {
+                self.error("rule_duplicate", node.place, format!("`tags` names {tag:?} twice"));
+            } else {
+                tags.push(tag);
+            }
+        }
+        tags
+    }
+
     fn runbook(&mut self, fields: &Fields, rule: &mut Rule, places: &mut Places) {
         let Some(node) = fields.get("runbook") else {
             for key in ["params", "allow", "attempts", "retry_after"] {
@@ -404,56 +424,6 @@ impl Reader<'_> {
         }
         places.allow.push(target.place);
         Some(Grant { primitive: key.name.clone(), target: template })
-    }
-
-    fn guards(&mut self, node: &Node, rule: &mut Rule) {
-        let Some(fields) = self.fields(node, "`guards`", GUARD_KEYS) else { return };
-        if let Some(place) = fields.place("freeze") {
-            self.refuse(place, "`freeze`", "until then, stop runbooks with `runbookd pause`");
-        }
-        rule.cooldown = fields.get("cooldown").and_then(|node| self.duration(node, "`cooldown`", 0, 30 * DAY));
-        rule.budget = fields.get("budget").and_then(|node| self.budget(node));
-        let hold = fields.get("hold_at_most").and_then(|node| self.duration(node, "`hold_at_most`", 1, DAY));
-        rule.hold_at_most = hold.unwrap_or(rule.hold_at_most);
-        rule.replicas = fields.get("replicas").and_then(|node| self.replicas(node));
-    }
-
-    /// `3 per 1h`.
-    fn budget(&mut self, node: &Node) -> Option<Budget> {
-        let text = self.text(node, "`budget`")?;
-        let parts: Vec<&str> = text.split_whitespace().collect();
-        let budget = match parts[..] {
-            [count, "per", per] => count.parse::<u32>().ok().zip(Duration::parse(per).ok()),
-            _ => None,
-        };
-        match budget {
-            Some((count @ 1..=1_000, per)) if (MINUTE * 1_000..=30 * DAY * 1_000).contains(&per.millis) => {
-                Some(Budget { count, per })
-            }
-            Some(_) => {
-                self.error("rule_value", node.place, format!("{text:?} is out of bounds for `budget`")).help =
-                    Some("between 1 and 1000, per 1m to 30d".to_string());
-                None
-            }
-            None => {
-                self.error("rule_value", node.place, format!("{text:?} is no budget")).help =
-                    Some("write for example `3 per 1h`".to_string());
-                None
-            }
-        }
-    }
-
-    fn replicas(&mut self, node: &Node) -> Option<(u64, u64)> {
-        const MOST: u64 = 100_000;
-        let fields = self.fields(node, "`replicas`", &["min", "max"])?;
-        let min = fields.get("min").map_or(Some(0), |node| self.whole(node, "`min`", 0..=MOST));
-        let max = fields.get("max").map_or(Some(MOST), |node| self.whole(node, "`max`", 0..=MOST));
-        let (min, max) = (min?, max?);
-        if min > max {
-            self.error("rule_value", node.place, format!("`min` {min} is above `max` {max}"));
-            return None;
-        }
-        Some((min, max))
     }
 
     fn verify(&mut self, node: &Node, rule: &mut Rule) {

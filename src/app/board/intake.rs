@@ -472,6 +472,8 @@ impl Board {
     pub fn catalog_swapped(&mut self, catalog: Arc<crate::runbook::catalog::Catalog>, now: Timestamp) {
         self.catalog = catalog;
         self.route_unmatched(now);
+        // A rule's windows may be others now.
+        self.consider_held("freeze", now);
     }
 
     pub(super) fn route_unmatched(&mut self, now: Timestamp) {

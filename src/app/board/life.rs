@@ -169,11 +169,10 @@ impl Board {
         let targets = Self::literal_targets(&rule, incident);
         let attempts_in_window = self.attempts_in_window(&rule, now);
         let Some(incident) = self.incidents.get(&id) else { return };
-        let paused = self.paused.as_ref().map(|paused| format!("by {}: {}", paused.by, paused.reason));
         let key = Self::key_of(incident);
         let situation = Situation {
             now,
-            paused: paused.as_deref(),
+            stops: self.stops.view(&self.config),
             firing: self.firing(incident),
             attempt: incident.attempt,
             last_effect: self.effects.get(&key).map(|(at, what)| (*at, what.as_str())),
@@ -242,6 +241,7 @@ impl Board {
         }
         self.edit(id, |incident| {
             incident.until = until;
+            incident.reason = reason.clone();
             // A hold that people have heard of does not run out; it begins anew when it is one that can.
             incident.held_since = (page == Page::Later).then_some(since);
             incident.escalated |= page == Page::Now;

@@ -8,11 +8,12 @@ mod life;
 mod locks;
 mod recover;
 mod runs;
+mod stops;
 
 pub use runs::{Ended, lock_name};
 
-use crate::app::Paused;
 use crate::app::metrics::Metrics;
+use crate::app::stops::Stops;
 use crate::config::Config;
 use crate::engine::guard::Firing;
 use crate::model::alert::{Fingerprint, Level};
@@ -69,7 +70,9 @@ pub struct Board {
     cut_off: HashMap<Arc<str>, intake::CutOff>,
     /// What of the cluster was told last, and when each schedule ticked last.
     seen: BTreeMap<String, serde_json::Value>,
-    paused: Option<Paused>,
+    stops: Stops,
+    stops_changed: bool,
+    last_freeze: u64,
     news: HashMap<String, Timestamp>,
     handled: u64,
     last_incident: u64,
@@ -141,7 +144,9 @@ impl Board {
             effects: HashMap::new(),
             cut_off: HashMap::new(),
             seen: BTreeMap::new(),
-            paused: None,
+            stops: Stops::default(),
+            stops_changed: true,
+            last_freeze: 0,
             news: HashMap::new(),
             handled: 0,
             last_incident: 0,
@@ -155,10 +160,6 @@ impl Board {
 
     pub fn handled(&self) -> u64 {
         self.handled
-    }
-
-    pub fn paused(&self) -> Option<&Paused> {
-        self.paused.as_ref()
     }
 
     /// What is to be staged now. The rest of what the board wants done stays until [`Board::take_out`].
@@ -183,11 +184,12 @@ impl Board {
     pub fn next_timer(&self) -> Option<Timestamp> {
         let incident = self.timers.first().map(|(at, _)| *at);
         let doubt = self.doubts.first().map(|(at, _)| *at);
-        incident.into_iter().chain(doubt).min()
+        incident.into_iter().chain(doubt).chain(self.next_thaw()).min()
     }
 
     /// Everything whose time has come.
     pub fn tick(&mut self, now: Timestamp) {
+        self.thaw_due(now);
         while let Some(&(at, fingerprint)) = self.doubts.first().filter(|(at, _)| *at <= now) {
             self.doubts.remove(&(at, fingerprint));
             self.settle_doubt(fingerprint, now);

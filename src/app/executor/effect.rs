@@ -114,23 +114,17 @@ impl Executor {
             let names: Vec<String> =
                 decided.iter().filter_map(|(intent, _)| lock_name(&step.primitive, &intent.service)).collect();
             let waited = self.lock(work, names).await?;
-            if !waited && self.paused.borrow().is_none() {
+            if !waited && !self.is_stopped(work) {
                 return Ok(decided);
             }
-            // Whoever held the lock was at work, or the switch was pulled meanwhile: what was seen before is stale.
+            // Whoever held the lock was at work, or all was stopped meanwhile: what was seen before is stale.
             self.may_begin(work).await?;
         }
     }
 
-    /// Paused? Cut off by a restart, and no longer wanted? Waits while paused.
+    /// Stopped? Cut off by a restart, and no longer wanted? Waits while it is stopped.
     pub(super) async fn may_begin(&self, work: &mut Work) -> Result<(), Stop> {
-        let mut paused = self.paused.clone();
-        let mut stopping = self.stopping.subscribe();
-        tokio::select! {
-            biased;
-            _ = stopping.wait_for(|stop| *stop) => return Err(Stop::Leave),
-            released = paused.wait_for(Option::is_none) => if released.is_err() { return Err(Stop::Leave) },
-        }
+        self.wait_for_release(work).await?;
         if !work.unproven {
             return Ok(());
         }

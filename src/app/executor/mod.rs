@@ -2,6 +2,7 @@
 //! The one place that calls adapters for runs.
 
 mod effect;
+mod hold;
 mod programs;
 mod read;
 mod single;
@@ -10,7 +11,7 @@ mod wait;
 
 use crate::app::board::{Ended, Start};
 use crate::app::dispatcher::Input;
-use crate::app::{Parts, Paused};
+use crate::app::{Parts, Stops};
 use crate::model::duration::Duration;
 use crate::model::incident::Reason;
 use crate::model::run::{Run, RunId, RunState};
@@ -41,7 +42,7 @@ const LOG_CHARS: usize = 2_000;
 pub struct Executor {
     parts: Arc<Parts>,
     inbox: mpsc::UnboundedSender<Input>,
-    paused: watch::Receiver<Option<Paused>>,
+    stops: watch::Receiver<Stops>,
     stopping: watch::Sender<bool>,
     permits: Arc<Semaphore>,
     programs: programs::Programs,
@@ -123,15 +124,11 @@ enum Flow {
 }
 
 impl Executor {
-    pub fn new(
-        parts: Arc<Parts>,
-        inbox: mpsc::UnboundedSender<Input>,
-        paused: watch::Receiver<Option<Paused>>,
-    ) -> Arc<Self> {
+    pub fn new(parts: Arc<Parts>, inbox: mpsc::UnboundedSender<Input>, stops: watch::Receiver<Stops>) -> Arc<Self> {
         Arc::new(Executor {
             parts,
             inbox,
-            paused,
+            stops,
             stopping: watch::channel(false).0,
             permits: Arc::new(Semaphore::new(RESIDENT_RUNS)),
             programs: programs::Programs::default(),
@@ -301,6 +298,7 @@ impl Executor {
         }
         if work.unproven {
             work.run.state = RunState::Running;
+            work.run.reason = None;
             self.parts.journal.stage(vec![Write::Run(Box::new(work.run.clone()))]);
         }
         loop {

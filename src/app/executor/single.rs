@@ -63,7 +63,7 @@ impl Executor {
             self.verdict(guard::before_call(self.rule(work).as_deref(), &labels_of(work), &step.primitive, &target))?;
             let names = lock_name(&step.primitive, &target).into_iter().collect();
             let waited = self.lock(work, names).await?;
-            if !waited && self.paused.borrow().is_none() {
+            if !waited && !self.is_stopped(work) {
                 return Ok(decided);
             }
             self.may_begin(work).await?;

@@ -1,8 +1,11 @@
 use super::*;
+use crate::config::FreezeConfig;
 use crate::engine::testing::service;
+use crate::model::freeze::{Freeze, FreezeId, Scope, Window};
 use crate::model::matcher::{Matcher, Op};
 use crate::model::rule::{Budget, Grant};
 use crate::model::template::Template;
+use std::collections::BTreeMap;
 
 fn at(second: i64) -> Timestamp {
     Timestamp::from_second(1_767_225_600 + second).expect("a valid instant")
@@ -13,34 +16,30 @@ fn rule() -> Rule {
         primitive: primitive.into(),
         target: Template::parse(target).expect("a valid template"),
     };
+    let matchers = vec![Matcher::new("alertname", Op::Equal, "A").expect("a valid matcher")];
     Rule {
-        name: "scale-out".into(),
-        place: "rules/web.yaml:1".into(),
-        on: None,
-        schedule: None,
-        own: false,
-        matchers: vec![Matcher::new("alertname", Op::Equal, "A").expect("a valid matcher")],
         by: vec!["service".into()],
         runbook: Some("scale_out".into()),
-        params: Default::default(),
         allow: vec![grant("scale", "{{ service }}"), grant("restart", "web-*")],
         cooldown: Some(Duration::from_secs(300)),
         budget: Some(Budget { count: 3, per: Duration::from_secs(3600) }),
-        hold_at_most: Rule::HOLD_AT_MOST,
-        replicas: None,
-        attempts: 1,
-        retry_after: Rule::RETRY_AFTER,
-        resolved_within: Rule::RESOLVED_WITHIN,
-        channel: None,
-        severity: None,
-        goes_on: false,
+        ..Rule::matching("scale-out", matchers)
     }
+}
+
+fn no_stops() -> Stops<'static> {
+    static NONE: BTreeMap<String, FreezeConfig> = BTreeMap::new();
+    Stops { paused: None, freezes: Freezes { configured: &NONE, one_off: &[] } }
+}
+
+fn pulled(why: &str) -> Stops<'static> {
+    Stops { paused: Some(why.into()), ..no_stops() }
 }
 
 fn calm() -> Situation<'static> {
     Situation {
         now: at(1000),
-        paused: None,
+        stops: no_stops(),
         firing: Firing { confirmed: 1, ..Firing::default() },
         attempt: 0,
         last_effect: None,
@@ -63,7 +62,7 @@ fn check(situation: Situation, guard: &str, verdict: &str, words: &str) {
 #[test]
 fn the_first_guard_that_does_not_allow_decides_and_names_the_figure() {
     check(calm(), "all", "allow", "");
-    check(Situation { paused: Some("by ann: deploy"), ..calm() }, "paused", "hold", "by ann");
+    check(Situation { stops: pulled("by ann: deploy"), ..calm() }, "paused", "hold", "by ann");
     let gone = Firing::default();
     check(Situation { firing: gone, ..calm() }, "still_firing", "resolved", "");
     check(Situation { firing: Firing { unconfirmed: 1, ..gone }, ..calm() }, "still_firing", "hold", "may be gone");
@@ -77,7 +76,7 @@ fn the_first_guard_that_does_not_allow_decides_and_names_the_figure() {
     let locked = Some(("service web", IncidentId(4)));
     check(Situation { locked, ..calm() }, "lock", "hold", "service web is being worked on by incident i4");
     // The order is DESIGN's: a pause is named before anything else.
-    check(Situation { paused: Some("x"), attempts_in_window: 3, locked, ..calm() }, "paused", "hold", "x");
+    check(Situation { stops: pulled("x"), attempts_in_window: 3, locked, ..calm() }, "paused", "hold", "x");
 }
 
 /// Scales `name` (labels of the service, labels of its container) from 2; `expect` is "" or a part of the refusal.
@@ -122,4 +121,54 @@ fn a_deleted_rule_and_an_unnamed_primitive_allow_nothing() {
     let intent = ServiceIntent { service: "web".into(), id: "x".into(), version: 1, change };
     let refused = before_effect(Some(&rule()), &labels, bounds, "restart", &[(intent, found)]);
     assert_eq!(refused.expect_err("web is not web-*").0, "grant");
+}
+
+#[test]
+fn of_the_freezes_that_are_in_force_for_a_rule_the_last_to_end_holds_it() {
+    let window = |text: &str| Window::parse(text).expect("a window");
+    let one_off = |id, scope, until| Freeze {
+        id: FreezeId(id),
+        scope,
+        by: "ann".into(),
+        reason: "migration".into(),
+        at: at(0),
+        until,
+    };
+    let configured = |when: &str, tags: &[&str]| {
+        let tags = tags.iter().map(ToString::to_string).collect();
+        let freeze = FreezeConfig { when: vec![window(when)], reason: "nobody is there".into(), rules: vec![], tags };
+        BTreeMap::from([("weekend".to_string(), freeze)])
+    };
+    // At 00:16:40 on a Thursday.
+    let check = |own: &str, configured: BTreeMap<String, FreezeConfig>, one_off: &[Freeze], expect: Option<&str>| {
+        let freeze = if own.is_empty() { Vec::new() } else { vec![window(own)] };
+        let rule = Rule { freeze, tags: vec!["web".into()], ..rule() };
+        let freezes = Freezes { configured: &configured, one_off };
+        let stops = Stops { paused: None, freezes };
+        let situation = Situation { stops: stops.clone(), attempts_in_window: 3, ..calm() };
+        let (by, said) = before_run(&rule, &situation);
+        match (&said, expect) {
+            (Verdict::Hold { until, page: Page::Now, reason }, Some(words)) => {
+                assert_eq!((by, &*reason.code), ("freeze", "freeze"));
+                assert!(until.is_some_and(|until| until > calm().now) && reason.text.contains(words), "{reason}");
+                assert_eq!(stopped(Some(&rule), &stops, calm().now), (by, said));
+            }
+            // What comes after it is asked.
+            (_, None) => assert_eq!(by, "budget", "{said:?}"),
+            other => panic!("{other:?}"),
+        }
+    };
+    let none = BTreeMap::new;
+    check("", none(), &[], None);
+    check("Wed 16:00 - Thu 08:00", none(), &[], Some("rule scale-out: Wed 16:00 - Thu 08:00"));
+    check("Wed 16:00 - Thu 00:16", none(), &[], None);
+    check("", configured("00:00 - 01:00", &[]), &[], Some("weekend of the configuration: nobody is there"));
+    check("", configured("00:00 - 01:00", &["web"]), &[], Some("43m20s to go, until 2026-01-01T01:00:00Z"));
+    check("", configured("00:00 - 01:00", &["db"]), &[], None);
+    check("", none(), &[one_off(1, Scope::All, at(1001))], Some("f1 by ann, for everything: migration"));
+    check("", none(), &[one_off(1, Scope::All, at(1000))], None);
+    check("", none(), &[one_off(1, Scope::Rule("other".into()), at(2000))], None);
+    let two = [one_off(1, Scope::All, at(1500)), one_off(2, Scope::Tag("web".into()), at(2000))];
+    check("", none(), &two, Some("f2 by ann, for the rules tagged web"));
+    check("00:00 - 02:00", none(), &two, Some("rule scale-out"));
 }
