@@ -1,4 +1,4 @@
-//! What stands below `guards`.
+//! The keys of `guards`, as people write them.
 
 use super::{DAY, Reader};
 use crate::model::duration::Duration;
