@@ -4,6 +4,8 @@ use super::board::{Board, Ended, Out};
 use super::executor::Executor;
 use super::outbox::Outbox;
 use super::{CommandError, Parts, Paused, Stops};
+use crate::engine::guard::{Company, Verdict};
+use crate::model::effect::Effect;
 use crate::model::freeze::{Freeze, FreezeId, Scope};
 use crate::model::incident::{Incident, IncidentId, Reason};
 use crate::model::run::Run;
@@ -38,6 +40,12 @@ pub enum Input {
         targets: Vec<String>,
         answer: oneshot::Sender<Result<(), Reason>>,
     },
+    Admit {
+        run: Box<Run>,
+        effect: Effect,
+        companies: Vec<Company>,
+        answer: oneshot::Sender<Verdict>,
+    },
     Fires {
         run: Box<Run>,
         answer: oneshot::Sender<bool>,
@@ -67,6 +75,10 @@ pub enum Input {
         answer: oneshot::Sender<Paused>,
     },
     Resume {
+        by: String,
+        answer: oneshot::Sender<Result<(), CommandError>>,
+    },
+    Release {
         by: String,
         answer: oneshot::Sender<Result<(), CommandError>>,
     },
@@ -207,6 +219,9 @@ impl Dispatcher {
             }
             Input::MayGoOn { run, answer } => drop(answer.send(board.may_go_on(&run))),
             Input::Lock { run, targets, answer } => drop(answer.send(board.lock_more(&run, &targets))),
+            Input::Admit { run, effect, companies, answer } => {
+                drop(answer.send(board.admit(&run, effect, companies, now)));
+            }
             Input::Fires { run, answer } => drop(answer.send(board.run_fires(&run))),
             Input::Ack { id, by, answer } => {
                 let said = board.ack(id, &by, now);
@@ -223,6 +238,10 @@ impl Dispatcher {
             Input::Resume { by, answer } => {
                 let resumed = board.resume(&by, now);
                 self.answers.push(Box::new(move || drop(answer.send(resumed))));
+            }
+            Input::Release { by, answer } => {
+                let released = board.release_brake(&by, now);
+                self.answers.push(Box::new(move || drop(answer.send(released))));
             }
             Input::Freeze { scope, until, by, reason, answer } => {
                 let made = board.freeze(scope, until, &by, &reason, now);

@@ -83,6 +83,7 @@ pub struct Metrics {
     journal_healthy: Gauge,
     commit_duration: Histogram,
     paused: Gauge,
+    braked: Gauge,
     freezes: Family<Source, Gauge>,
     ready: Gauge,
     resident: Gauge,
@@ -123,6 +124,7 @@ impl Metrics {
             journal_healthy: Gauge::default(),
             commit_duration: Histogram::new(SHORT),
             paused: Gauge::default(),
+            braked: Gauge::default(),
             freezes: Family::default(),
             ready: Gauge::default(),
             resident: Gauge::default(),
@@ -209,6 +211,7 @@ impl Metrics {
             self.journal_healthy.clone(),
         );
         self.add("runbookd_paused", "1 while the kill switch is pulled", self.paused.clone());
+        self.add("runbookd_braked", "1 while the fleet brake is on", self.braked.clone());
         self.add(
             "runbookd_freezes",
             "Freezes in force, by where they come from: made by a person, or of the configuration",
@@ -366,6 +369,10 @@ impl Metrics {
 
     pub fn set_paused(&self, paused: bool) {
         self.paused.set(i64::from(paused));
+    }
+
+    pub fn set_braked(&self, braked: bool) {
+        self.braked.set(i64::from(braked));
     }
 
     /// How many freezes are in force: those that people made, and those of the configuration.

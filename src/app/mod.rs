@@ -17,6 +17,7 @@ pub mod wiring;
 
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::model::duration::Duration;
 use crate::model::freeze::{Freeze, FreezeId, Scope};
 use crate::model::incident::{Incident, IncidentId};
 use crate::ports::{Alerts, Cluster, Humans, Journal, JournalError, NodeGroups, Posts, Queries, Reload};
@@ -30,12 +31,12 @@ use executor::Executor;
 use outbox::{Delivery, Outbox, OutboxParts};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
-pub use stops::{Paused, Stops};
+pub use stops::{Braked, Paused, Stops};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
-/// How far back the journal is read at start for cooldowns and budgets, whose windows are shorter.
-const LOOK_BACK: crate::model::duration::Duration = crate::model::duration::Duration::from_secs(7 * 24 * 3600);
+/// How far back the journal is read at start at least: a rule that comes into force later may ask for what was before.
+const LOOK_BACK: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// Everything the application is given.
 pub struct Parts {
@@ -89,7 +90,7 @@ impl App {
     pub async fn start(parts: Parts) -> Result<App, JournalError> {
         let parts = Arc::new(parts);
         let now = parts.clock.now();
-        let found = parts.journal.recover(now - LOOK_BACK.signed()).await?;
+        let found = parts.journal.recover(now - look_back(&parts).signed()).await?;
         let left_behind = found.last_message;
         let catalog = parts.catalog.load_full();
         let mut board = Board::new(parts.config.clone(), catalog, parts.metrics.clone(), parts.alerts.is_some());
@@ -181,6 +182,12 @@ impl App {
         self.ask(|answer| Input::Resume { by, answer }).await?
     }
 
+    /// Releases the fleet brake. When it returns, that is durable.
+    pub async fn release(&self, by: &str) -> Result<(), CommandError> {
+        let by = by.to_string();
+        self.ask(|answer| Input::Release { by, answer }).await?
+    }
+
     /// Makes a freeze for once. When it returns, the freeze is durable.
     pub async fn freeze(
         &self,
@@ -240,6 +247,20 @@ impl App {
             }
         });
     }
+}
+
+/// How far back a cooldown or budget in force asks.
+fn look_back(parts: &Parts) -> Duration {
+    let budgets = &parts.config.budgets;
+    let catalog = parts.catalog.load();
+    let of_rules = catalog.rules.iter().flat_map(|rule| {
+        let budgets = [rule.budget, rule.target_budget].map(|budget| budget.map(|budget| budget.per));
+        budgets.into_iter().chain([rule.cooldown]).flatten()
+    });
+    let brake = &parts.config.brake;
+    let of_config =
+        [budgets.target, budgets.engine, brake.targets, brake.effects].into_iter().flatten().map(|budget| budget.per);
+    of_rules.chain(of_config).fold(LOOK_BACK, Duration::max)
 }
 
 /// Handles what was journalled before the last end and not reflected, then asks Alertmanager (if it can be asked) what still fires.

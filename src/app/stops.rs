@@ -13,17 +13,26 @@ pub struct Paused {
     pub at: jiff::Timestamp,
 }
 
+/// The fleet brake, as it was pulled.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Braked {
+    pub reason: String,
+    pub at: jiff::Timestamp,
+}
+
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Stops {
     pub paused: Option<Paused>,
     /// Those that a person made and that are not over.
     pub freezes: Vec<Freeze>,
+    pub braked: Option<Braked>,
 }
 
 impl Stops {
     /// As the guards are given it.
     pub fn view<'a>(&'a self, config: &'a Config) -> guard::Stops<'a> {
         let paused = self.paused.as_ref().map(|paused| format!("by {}: {}", paused.by, paused.reason));
-        guard::Stops { paused, freezes: guard::Freezes { configured: &config.freezes, one_off: &self.freezes } }
+        let freezes = guard::Freezes { configured: &config.freezes, one_off: &self.freezes };
+        guard::Stops { paused, freezes, braked: self.braked.as_ref().map(|braked| braked.reason.as_str()) }
     }
 }

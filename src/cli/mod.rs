@@ -14,6 +14,7 @@ pub mod render;
 pub mod run;
 pub mod runs;
 pub mod serve;
+pub mod stops;
 pub mod table;
 
 use crate::config::Config;
@@ -57,6 +58,8 @@ pub enum Command {
     Pause(pause::PauseArgs),
     /// Release the kill switch
     Resume(pause::ResumeArgs),
+    /// Release the fleet brake
+    Release(pause::ResumeArgs),
     /// Change nothing for a while: everything, one rule, or the rules of a tag
     Freeze(freeze::FreezeArgs),
     /// List freezes: made by people, of the configuration, of rules
@@ -97,6 +100,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Runs(args) => one_thread(runs::run(args, json)),
         Command::Pause(args) => one_thread(pause::pause(args, json)),
         Command::Resume(args) => one_thread(pause::resume(args, json)),
+        Command::Release(args) => one_thread(pause::release(args, json)),
         Command::Freeze(args) => one_thread(freeze::freeze(args, json)),
         Command::Freezes(args) => one_thread(freeze::list(args, json)),
         Command::Unfreeze(args) => one_thread(freeze::unfreeze(args, json)),

@@ -8,7 +8,7 @@ pub mod show;
 use crate::model::duration::Duration;
 use crate::model::freeze::{self, Window};
 use crate::model::join::JoinRole;
-use crate::model::rule::Rule;
+use crate::model::rule::{AtOnce, Budget, Rule};
 use jiff::Timestamp;
 pub use reload::ReloadTarget;
 use serde::{Deserialize, Serialize};
@@ -45,6 +45,8 @@ pub struct Config {
     pub incidents: IncidentsConfig,
     pub runs: RunsConfig,
     pub bounds: BoundsConfig,
+    pub budgets: BudgetsConfig,
+    pub brake: BrakeConfig,
     pub freezes: BTreeMap<String, FreezeConfig>,
     pub reload: BTreeMap<String, ReloadTarget>,
     pub http_targets: BTreeMap<String, HttpTarget>,
@@ -170,6 +172,45 @@ pub struct RunsConfig {
 pub struct BoundsConfig {
     pub replicas_min: u64,
     pub replicas_max: u64,
+    pub at_once: AtOnce,
+}
+
+/// How many effects there may be, over all rules. A rule's own can only make it less.
+#[derive(Clone, Debug, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct BudgetsConfig {
+    /// On each target.
+    #[serde(deserialize_with = "budget_or_none")]
+    pub target: Option<Budget>,
+    /// In all.
+    #[serde(deserialize_with = "budget_or_none")]
+    pub engine: Option<Budget>,
+}
+
+/// The fleet brake: when so much is changed, over all rules, everything holds until a person releases it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct BrakeConfig {
+    /// Distinct targets.
+    #[serde(deserialize_with = "budget_or_none")]
+    pub targets: Option<Budget>,
+    #[serde(deserialize_with = "budget_or_none")]
+    pub effects: Option<Budget>,
+}
+
+impl Default for BrakeConfig {
+    fn default() -> Self {
+        let per = |count| Some(Budget { count, per: Duration::from_secs(600) });
+        BrakeConfig { targets: per(20), effects: per(100) }
+    }
+}
+
+/// "" takes a default away, which the environment cannot say otherwise.
+fn budget_or_none<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Budget>, D::Error> {
+    match Option::<String>::deserialize(deserializer)?.as_deref() {
+        None | Some("") => Ok(None),
+        Some(text) => text.parse().map(Some).map_err(serde::de::Error::custom),
+    }
 }
 
 /// When nothing is to be changed, and why.
@@ -346,6 +387,8 @@ impl Default for Config {
             incidents: IncidentsConfig::default(),
             runs: RunsConfig::default(),
             bounds: BoundsConfig::default(),
+            budgets: BudgetsConfig::default(),
+            brake: BrakeConfig::default(),
             freezes: BTreeMap::new(),
             reload: BTreeMap::new(),
             http_targets: BTreeMap::new(),
@@ -416,7 +459,7 @@ impl Default for RunsConfig {
 
 impl Default for BoundsConfig {
     fn default() -> Self {
-        BoundsConfig { replicas_min: 1, replicas_max: 100 }
+        BoundsConfig { replicas_min: 1, replicas_max: 100, at_once: AtOnce::default() }
     }
 }
 

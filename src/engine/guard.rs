@@ -1,7 +1,11 @@
 //! May we? Checks before a run and before each effect. Each answer names its guard and the figure (DESIGN §8).
 
+mod at_once;
+mod fleet;
 mod freeze;
 
+pub use at_once::{Company, Member, caps_services, nodes, stacks};
+pub use fleet::Fleet;
 pub use freeze::{Freezes, in_force};
 
 use crate::model::cluster::{Mode, Service, ServiceChange, ServiceIntent};
@@ -33,7 +37,7 @@ pub enum Page {
     Now,
     /// A person, after `hold_at_most`.
     Later,
-    /// A person made it so (a silence): nobody is told again.
+    /// Nobody: a silence was a person's own doing, and of the fleet brake people are told once for all that it holds.
     Never,
 }
 
@@ -70,6 +74,8 @@ pub struct Stops<'a> {
     /// Who pulled the kill switch, and why.
     pub paused: Option<String>,
     pub freezes: Freezes<'a>,
+    /// What pulled the fleet brake, until a person releases it.
+    pub braked: Option<&'a str>,
 }
 
 /// Everything that the guards before a run look at.
@@ -84,6 +90,7 @@ pub struct Situation<'a> {
     pub last_effect: Option<(Timestamp, &'a str)>,
     /// Attempts of this rule within the budget's window, and when the oldest of them leaves it.
     pub attempts_in_window: u32,
+    pub fleet: Fleet<'a>,
     /// The first target that another incident has locked.
     pub locked: Option<(&'a str, IncidentId)>,
 }
@@ -96,8 +103,13 @@ pub fn before_run(rule: &Rule, situation: &Situation) -> (&'static str, Verdict)
         return stop;
     }
     // Here is the place of the mode, and at the end that of the approval.
-    let guards: [(&'static str, Guard); 4] =
-        [("still_firing", still_firing), ("cooldown", cooldown), ("budget", budget), ("lock", lock)];
+    let guards: [(&'static str, Guard); 5] = [
+        ("still_firing", still_firing),
+        ("cooldown", cooldown),
+        ("budget", budget),
+        ("lock", lock),
+        ("brake", |_, situation| fleet::brake(&situation.fleet, false, situation.now)),
+    ];
     for (name, guard) in guards {
         match guard(rule, situation) {
             Verdict::Allow => {}
@@ -109,10 +121,14 @@ pub fn before_run(rule: &Rule, situation: &Situation) -> (&'static str, Verdict)
 
 /// The guards that come first, before a run and before each effect alike: what stops one stops the other. `None`: the rule is not there any more.
 pub fn stopped(rule: Option<&Rule>, stops: &Stops, now: Timestamp) -> (&'static str, Verdict) {
-    match paused(stops) {
-        Verdict::Allow => ("freeze", freeze::freeze(rule, stops.freezes, now)),
-        verdict => ("paused", verdict),
-    }
+    // A brake that was pulled comes this early so that what waits for a lock meanwhile escalates no single incident.
+    let asked = [
+        ("paused", paused(stops)),
+        ("freeze", freeze::freeze(rule, stops.freezes, now)),
+        ("brake", fleet::braked(stops.braked)),
+    ];
+    let holds = asked.into_iter().find(|(_, verdict)| *verdict != Verdict::Allow);
+    holds.unwrap_or(("all", Verdict::Allow))
 }
 
 fn paused(stops: &Stops) -> Verdict {
@@ -164,7 +180,48 @@ fn budget(rule: &Rule, situation: &Situation) -> Verdict {
                 format!("{made} attempt{s} of rule {} in the last {}, the budget is {budget}", rule.name, budget.per);
             Verdict::Deny(Reason::new("budget", text))
         }
-        _ => Verdict::Allow,
+        _ => fleet::budgets(rule, &situation.fleet, situation.now),
+    }
+}
+
+/// Everything that is looked at before an effect besides the effect itself.
+#[derive(Clone, Debug)]
+pub struct Change<'a> {
+    pub now: Timestamp,
+    pub stops: Stops<'a>,
+    pub fleet: Fleet<'a>,
+    /// What the targets belong to, where that is capped.
+    pub companies: &'a [Company],
+    /// It was counted already: it goes on after a restart, or is sent again.
+    pub counted: bool,
+    /// Giving back what was taken is exempt from budgets.
+    pub gives_back: bool,
+}
+
+/// The guards before an effect that look at everything else that was changed, in order; the first that does not allow decides.
+pub fn before_change(rule: Option<&Rule>, change: &Change) -> (&'static str, Verdict) {
+    if let stop @ (_, Verdict::Hold { .. }) = stopped(rule, &change.stops, change.now) {
+        return stop;
+    }
+    let rule = match still_there(rule) {
+        Ok(rule) => rule,
+        Err((guard, reason)) => return (guard, Verdict::Deny(reason)),
+    };
+    if change.counted {
+        return ("all", Verdict::Allow);
+    }
+    if !change.gives_back
+        && let denied @ Verdict::Deny(_) = fleet::budgets(rule, &change.fleet, change.now)
+    {
+        return ("budget", denied);
+    }
+    let capped = change.companies.iter().map(|company| at_once::at_once(company, change.fleet.ledger, change.now));
+    if let Some(verdict) = capped.into_iter().find(|verdict| *verdict != Verdict::Allow) {
+        return ("at_once", verdict);
+    }
+    match fleet::brake(&change.fleet, true, change.now) {
+        Verdict::Allow => ("all", Verdict::Allow),
+        verdict => ("brake", verdict),
     }
 }
 

@@ -1,10 +1,11 @@
 //! Freezes: those of the configuration and the rules, and those that a person makes for once.
 
 use crate::http::body;
+use crate::http::pause::command;
 use crate::http::problem::Problem;
 use crate::http::query;
 use crate::http::shared::{Live, Shared};
-use crate::http::view::{Command, FreezeList, FreezeRequest, FreezeView};
+use crate::http::view::{FreezeList, FreezeRequest, FreezeView};
 use crate::model::duration::Duration;
 use crate::model::freeze::{FreezeId, Scope};
 use axum::Json;
@@ -74,11 +75,7 @@ pub async fn end(
     request: Request,
 ) -> Result<Json<FreezeView>, Problem> {
     let id: FreezeId = query::id(&id)?;
-    let (head, body) = request.into_parts();
-    let command: Command = body::command(&shared, &head.headers, body).await?;
-    if command.by.trim().is_empty() {
-        return Err(Problem::malformed("\"by\" says who commands; it cannot be empty"));
-    }
+    let command = command(&shared, request).await?;
     let live = shared.need_live()?;
     Ok(Json(live.need_app()?.unfreeze(id, &command.by).await?.into()))
 }

@@ -4,6 +4,7 @@
 
 pub mod auth;
 pub mod body;
+pub mod brake;
 pub mod catalog;
 pub mod cluster;
 pub mod doors;

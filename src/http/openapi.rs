@@ -15,9 +15,9 @@ mod tests {
     use crate::http::problem::Problem;
     use crate::http::router::{Access, routes};
     use crate::http::view::{
-        Check, Command, EventsView, FreezeRequest, FreezeView, IncidentDetail, IncidentPage, IncidentView, JoinView,
-        LevelView, PauseView, Readiness, RuleView, RunAccepted, RunDetail, RunPage, RunRequest, RunView, RunbookView,
-        ServiceView, StepView, TransitionView,
+        BrakeView, Check, Command, EventsView, FreezeRequest, FreezeView, IncidentDetail, IncidentPage, IncidentView,
+        JoinView, LevelView, PauseView, Readiness, RuleView, RunAccepted, RunDetail, RunPage, RunRequest, RunView,
+        RunbookView, ServiceView, StepView, TransitionView,
     };
     use crate::model::alert::{Alert, Fingerprint, GroupRef, Level, Status};
     use crate::model::cluster::{self, Node, Service, UpdateState};
@@ -133,6 +133,7 @@ mod tests {
         check("Node", &node());
         check("Join", &JoinView { managers: vec![], token: String::new() });
         check("Pause", &PauseView::from(None));
+        check("Brake", &BrakeView::from(None));
         let freeze = Freeze {
             id: FreezeId(1),
             scope: Scope::All,

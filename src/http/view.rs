@@ -8,7 +8,7 @@ use crate::model::cluster;
 use crate::model::freeze::{Freeze, FreezeId};
 use crate::model::incident::{Incident, IncidentId, Reason, State, Transition};
 use crate::model::label::Labels;
-use crate::model::rule::Rule;
+use crate::model::rule::{AtOnce, Rule};
 use crate::model::run::{Handler, Run, RunId, RunState};
 use crate::model::step::{Outcome, Step, StepError};
 use crate::runbook::program::Program;
@@ -296,10 +296,12 @@ pub struct RuleView {
     pub allow: Vec<String>,
     pub cooldown: Option<String>,
     pub budget: Option<String>,
+    pub target_budget: Option<String>,
     pub hold_at_most: String,
     /// Windows, as written.
     pub freeze: Vec<String>,
     pub replicas: Option<(u64, u64)>,
+    pub at_once: AtOnce,
     pub attempts: u32,
     pub retry_after: String,
     pub resolved_within: String,
@@ -322,9 +324,11 @@ impl From<&Rule> for RuleView {
             allow: rule.allow.iter().map(|grant| format!("{}: {}", grant.primitive, grant.target.source)).collect(),
             cooldown: rule.cooldown.map(|time| time.to_string()),
             budget: rule.budget.map(|budget| budget.to_string()),
+            target_budget: rule.target_budget.map(|budget| budget.to_string()),
             hold_at_most: rule.hold_at_most.to_string(),
             freeze: rule.freeze.iter().map(ToString::to_string).collect(),
             replicas: rule.replicas,
+            at_once: rule.at_once,
             attempts: rule.attempts,
             retry_after: rule.retry_after.to_string(),
             resolved_within: rule.resolved_within.to_string(),
@@ -446,6 +450,21 @@ impl From<Option<crate::app::Paused>> for PauseView {
                 PauseView { paused: true, by: Some(paused.by), reason: Some(paused.reason), at: Some(paused.at) }
             }
         }
+    }
+}
+
+/// Is the fleet brake on, and what pulled it?
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BrakeView {
+    pub braked: bool,
+    pub reason: Option<String>,
+    pub at: Option<Timestamp>,
+}
+
+impl From<Option<crate::app::Braked>> for BrakeView {
+    fn from(braked: Option<crate::app::Braked>) -> Self {
+        let (reason, at) = braked.map(|braked| (braked.reason, braked.at)).unzip();
+        BrakeView { braked: at.is_some(), reason, at }
     }
 }
 

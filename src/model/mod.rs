@@ -4,6 +4,7 @@ pub mod alert;
 pub mod cluster;
 pub mod diagnostic;
 pub mod duration;
+pub mod effect;
 pub mod event;
 pub mod freeze;
 pub mod hook;

@@ -100,6 +100,8 @@ pub enum Action {
         reason: String,
     },
     Unfreeze(u64),
+    /// A person releases the fleet brake.
+    Release(String),
     Ack(u64),
     Close(u64),
     /// New rules (and runbooks) are put in force.
@@ -227,6 +229,9 @@ impl Play<'_> {
                     (made || life.app.freeze(scope.clone(), until, "ann", reason).await.is_ok()).then_some(())
                 })
                 .await;
+            }
+            Action::Release(by) => {
+                self.insist(async |life| Some(life.app.release(by).await.is_ok())).await;
             }
             Action::Unfreeze(id) => {
                 let id = FreezeId(*id);

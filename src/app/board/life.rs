@@ -177,12 +177,16 @@ impl Board {
             attempt: incident.attempt,
             last_effect: self.effects.get(&key).map(|(at, what)| (*at, what.as_str())),
             attempts_in_window,
+            fleet: self.fleet(&targets),
             locked: self.locks.taken(id, &targets),
         };
         let verdict = guard::before_run(&rule, &situation);
         if let ("lock", Some((target, _))) = (verdict.0, situation.locked) {
             let target = target.to_string();
             self.locks.wait(id, &target);
+        }
+        if let ("brake", Verdict::Hold { reason, .. }) = &verdict {
+            self.pull_brake(&reason.text.clone(), now);
         }
         self.hold_or_start(id, &rule, verdict, targets, now);
     }

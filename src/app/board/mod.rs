@@ -15,7 +15,8 @@ pub use runs::{Ended, lock_name};
 use crate::app::metrics::Metrics;
 use crate::app::stops::Stops;
 use crate::config::Config;
-use crate::engine::guard::Firing;
+use crate::engine::guard::{Firing, Fleet};
+use crate::engine::ledger::Ledger;
 use crate::model::alert::{Fingerprint, Level};
 use crate::model::duration::Duration;
 use crate::model::incident::{Incident, IncidentId, Reason, State, Transition};
@@ -64,6 +65,8 @@ pub struct Board {
     live: HashMap<IncidentId, RunId>,
     /// When attempts of each rule were made, as far back as a budget can ask.
     budgets: HashMap<String, VecDeque<Timestamp>>,
+    /// Every effect, as far back as a budget can ask.
+    ledger: Ledger,
     /// The last effect of each (rule, key).
     effects: HashMap<Key, (Timestamp, String)>,
     /// Groups that Alertmanager cut off, to be completed from its API.
@@ -73,6 +76,8 @@ pub struct Board {
     stops: Stops,
     stops_changed: bool,
     last_freeze: u64,
+    /// When a person last released the fleet brake.
+    released_at: Timestamp,
     news: HashMap<String, Timestamp>,
     handled: u64,
     last_incident: u64,
@@ -141,12 +146,14 @@ impl Board {
             locks: Locks::default(),
             live: HashMap::new(),
             budgets: HashMap::new(),
+            ledger: Ledger::default(),
             effects: HashMap::new(),
             cut_off: HashMap::new(),
             seen: BTreeMap::new(),
             stops: Stops::default(),
             stops_changed: true,
             last_freeze: 0,
+            released_at: Timestamp::UNIX_EPOCH,
             news: HashMap::new(),
             handled: 0,
             last_incident: 0,
@@ -204,6 +211,18 @@ impl Board {
     fn count_states(&self) {
         let counts: Vec<(State, i64)> = self.counts.iter().map(|(state, count)| (*state, *count)).collect();
         self.metrics.set_incidents(&counts);
+    }
+
+    fn fleet<'a>(&'a self, targets: &'a [String]) -> Fleet<'a> {
+        let budgets = &self.config.budgets;
+        Fleet {
+            ledger: &self.ledger,
+            target: budgets.target,
+            engine: budgets.engine,
+            brake: &self.config.brake,
+            released_at: self.released_at,
+            targets,
+        }
     }
 
     fn rule_of(&self, incident: &Incident) -> Option<Arc<Rule>> {

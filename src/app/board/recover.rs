@@ -59,6 +59,9 @@ impl Board {
                 self.effects.insert((effect.rule.into(), effect.key.into()), (effect.at, effect.what));
             }
         }
+        for effect in &found.effects {
+            self.ledger.note(effect);
+        }
         self.lock_verifying();
         self.take_runs(found.runs);
         self.forget_closed(now);

@@ -1,7 +1,7 @@
-//! What stops effects: the kill switch and one-off freezes. Journalled, told, and released; what they held is asked about anew.
+//! What stops effects: the kill switch, one-off freezes, the fleet brake. Journalled, told, and released; what they held is asked about anew.
 
 use super::Board;
-use crate::app::stops::{Paused, Stops};
+use crate::app::stops::{Braked, Paused, Stops};
 use crate::app::{CommandError, report};
 use crate::model::diagnostic::nearest;
 use crate::model::duration::Duration;
@@ -15,6 +15,10 @@ use jiff::Timestamp;
 const PAUSED: &str = "paused";
 const FREEZE: &str = "freeze ";
 const LAST_FREEZE: &str = "last_freeze";
+const BRAKE: &str = "brake";
+const RELEASED: &str = "brake_released_at";
+/// Targets that the message about the brake names.
+const TARGETS_TOLD: usize = 20;
 /// A freeze that cannot be read back is in force for so long: somebody meant to stop something.
 const UNREADABLE_FOR: Duration = Duration::from_secs(24 * 3600);
 /// The longest freeze for once. What is to last longer stands in the configuration.
@@ -126,6 +130,41 @@ impl Board {
         self.consider_held("freeze", now);
     }
 
+    /// Too much is changed: everything holds until a person releases it, who is told once for all of it.
+    pub(super) fn pull_brake(&mut self, why: &str, now: Timestamp) {
+        if self.stops.braked.is_some() {
+            return;
+        }
+        let braked = Braked { reason: why.to_string(), at: now };
+        self.keep(BRAKE.into(), Some(&braked));
+        self.stops.braked = Some(braked);
+        self.metrics.set_braked(true);
+        self.metrics.escalation("brake");
+        tracing::error!(%why, "the fleet brake is on: nothing is changed until it is released");
+        let mut changed: Vec<_> = self.ledger.targets_after(self.released_at).collect();
+        changed.sort_by_key(|(target, mark)| (std::cmp::Reverse(mark.at), *target));
+        let mut text = format!("{why}\nNothing is changed until a person releases it: runbookd release\nChanged last:");
+        for (target, mark) in changed.into_iter().take(TARGETS_TOLD) {
+            text +=
+                &format!("\n{target}, by rule {} {} ago ({})", mark.rule, Duration::between(mark.at, now), mark.run);
+        }
+        self.send(report::operators("The fleet brake is on: runbookd changes too much at once", &text, now));
+    }
+
+    /// What was before does not pull it again.
+    pub fn release_brake(&mut self, by: &str, now: Timestamp) -> Result<(), CommandError> {
+        if self.stops.braked.take().is_none() {
+            return Err(CommandError::Conflict("the fleet brake is not on".to_string()));
+        }
+        self.released_at = now;
+        self.keep(RELEASED.into(), Some(&now));
+        self.keep(BRAKE.into(), None::<&Braked>);
+        self.metrics.set_braked(false);
+        self.send(report::operators(&format!("The fleet brake was released by {by}"), "", now));
+        self.consider_held("brake", now);
+        Ok(())
+    }
+
     /// Asks again about everything that is held for this reason.
     pub(super) fn consider_held(&mut self, code: &str, now: Timestamp) {
         let held = self.incidents.values().filter(|it| it.state == State::Held && it.reason.code == code);
@@ -174,6 +213,12 @@ impl Board {
             self.stops.paused = Some(serde_json::from_str(value).unwrap_or_else(pulled));
         } else if name == LAST_FREEZE {
             self.last_freeze = value.parse().unwrap_or_default();
+        } else if name == BRAKE {
+            let pulled = |error| Braked { reason: unreadable(error), at: now };
+            self.stops.braked = Some(serde_json::from_str(value).unwrap_or_else(pulled));
+            self.metrics.set_braked(true);
+        } else if name == RELEASED {
+            self.released_at = serde_json::from_str(value).unwrap_or_default();
         } else if let Some(id) = name.strip_prefix(FREEZE) {
             let made = |error| Freeze {
                 id: id.parse().unwrap_or(FreezeId(0)),

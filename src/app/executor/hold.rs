@@ -1,13 +1,17 @@
-//! A run under way that may begin no effect now: paused, or frozen. It is suspended, not ended, up to its time limit; its reads and waits go on.
+//! Whether a run under way may begin an effect now. While it is paused or frozen it may not: it is suspended, not ended, up to its time limit; its reads and waits go on.
 
 use super::effect::Stop;
 use super::{Executor, Input, Work};
-use crate::engine::guard::{self, Verdict};
+use crate::engine::guard::{self, Company, Page, Verdict};
 use crate::model::duration::Duration;
+use crate::model::effect::Effect;
 use crate::model::incident::Reason;
+use crate::model::rule::Rule;
 use crate::model::run::RunState;
+use crate::model::step::{Step, StepError};
 use crate::ports::Write;
 use jiff::Timestamp;
+use tokio::sync::oneshot;
 
 /// So often at least it is asked again: the rule may be another by now.
 const ASK_AGAIN: Duration = Duration::from_secs(10);
@@ -25,6 +29,49 @@ impl Executor {
 
     pub(super) fn is_stopped(&self, work: &Work) -> bool {
         self.stop_of(work).is_some()
+    }
+
+    /// Asks for an effect whose intent is known, everything else considered. `false`: not now, and what it was decided on may be stale when it is.
+    /// `since`: when it was first told to wait.
+    pub(super) async fn admit(
+        &self,
+        work: &Work,
+        step: &mut Step,
+        companies: Vec<Company>,
+        since: &mut Option<Timestamp>,
+    ) -> Result<bool, Stop> {
+        let Some(effect) = Effect::of(&work.run.rule, work.run.incident, step) else { return Ok(true) };
+        let (answer, told) = oneshot::channel();
+        let run = Box::new(work.run.clone());
+        self.inbox.send(Input::Admit { run, effect, companies, answer }).map_err(|_| Stop::Leave)?;
+        match told.await.map_err(|_| Stop::Leave)? {
+            Verdict::Allow => Ok(true),
+            Verdict::Deny(reason) => {
+                // It is not going to be: an intent is what is.
+                step.intent = None;
+                Err(Stop::Denied(StepError::denied(reason.to_string())))
+            }
+            Verdict::Hold { page: Page::Later, reason, .. } => self.wait_its_turn(work, step, &reason, since).await,
+            // What stops everything is waited for where a step begins.
+            Verdict::Hold { .. } | Verdict::Resolved => Ok(false),
+        }
+    }
+
+    /// Waits a little for others to be done, up to the rule's `hold_at_most` in all.
+    async fn wait_its_turn(
+        &self,
+        work: &Work,
+        step: &mut Step,
+        reason: &Reason,
+        since: &mut Option<Timestamp>,
+    ) -> Result<bool, Stop> {
+        let now = self.parts.clock.now();
+        let limit = self.rule(work).map_or(Rule::HOLD_AT_MOST, |rule| rule.hold_at_most);
+        if Duration::between(*since.get_or_insert(now), now) >= limit {
+            step.intent = None;
+            return Err(Stop::Denied(StepError::denied(format!("{reason}, for longer than {limit}"))));
+        }
+        if self.pause_for(self.parts.config.runs.poll_every.std()).await { Ok(false) } else { Err(Stop::Leave) }
     }
 
     pub(super) async fn wait_for_release(&self, work: &mut Work) -> Result<(), Stop> {

@@ -1,11 +1,17 @@
+use super::at_once::AT_ONCE_LABEL as AT_ONCE;
 use super::*;
-use crate::config::FreezeConfig;
+use crate::config::{BrakeConfig, FreezeConfig};
+use crate::engine::ledger::Ledger;
 use crate::engine::testing::service;
+use crate::model::cluster::{Node, UpdateState};
+use crate::model::effect::Effect;
 use crate::model::freeze::{Freeze, FreezeId, Scope, Window};
 use crate::model::matcher::{Matcher, Op};
-use crate::model::rule::{Budget, Grant};
+use crate::model::rule::{AtOnce, Budget, Grant, Share};
+use crate::model::run::RunId;
 use crate::model::template::Template;
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
 fn at(second: i64) -> Timestamp {
     Timestamp::from_second(1_767_225_600 + second).expect("a valid instant")
@@ -29,11 +35,22 @@ fn rule() -> Rule {
 
 fn no_stops() -> Stops<'static> {
     static NONE: BTreeMap<String, FreezeConfig> = BTreeMap::new();
-    Stops { paused: None, freezes: Freezes { configured: &NONE, one_off: &[] } }
+    Stops { paused: None, freezes: Freezes { configured: &NONE, one_off: &[] }, braked: None }
 }
 
 fn pulled(why: &str) -> Stops<'static> {
     Stops { paused: Some(why.into()), ..no_stops() }
+}
+
+static NO_BRAKE: BrakeConfig = BrakeConfig { targets: None, effects: None };
+
+fn fleet<'a>(ledger: &'a Ledger, brake: &'a BrakeConfig, targets: &'a [String]) -> Fleet<'a> {
+    Fleet { ledger, target: None, engine: None, brake, released_at: Timestamp::UNIX_EPOCH, targets }
+}
+
+fn nothing_done() -> Fleet<'static> {
+    static NOTHING: LazyLock<Ledger> = LazyLock::new(Ledger::default);
+    fleet(&NOTHING, &NO_BRAKE, &[])
 }
 
 fn calm() -> Situation<'static> {
@@ -44,12 +61,13 @@ fn calm() -> Situation<'static> {
         attempt: 0,
         last_effect: None,
         attempts_in_window: 0,
+        fleet: nothing_done(),
         locked: None,
     }
 }
 
 /// The guard that decided, its verdict, and its words.
-fn check(situation: Situation, guard: &str, verdict: &str, words: &str) {
+fn check_verdict(situation: Situation, guard: &str, verdict: &str, words: &str) {
     let (by, said) = before_run(&rule(), &situation);
     let text = match &said {
         Verdict::Hold { reason, .. } | Verdict::Deny(reason) => reason.text.clone(),
@@ -61,6 +79,7 @@ fn check(situation: Situation, guard: &str, verdict: &str, words: &str) {
 
 #[test]
 fn the_first_guard_that_does_not_allow_decides_and_names_the_figure() {
+    let check = check_verdict;
     check(calm(), "all", "allow", "");
     check(Situation { stops: pulled("by ann: deploy"), ..calm() }, "paused", "hold", "by ann");
     let gone = Firing::default();
@@ -144,7 +163,7 @@ fn of_the_freezes_that_are_in_force_for_a_rule_the_last_to_end_holds_it() {
         let freeze = if own.is_empty() { Vec::new() } else { vec![window(own)] };
         let rule = Rule { freeze, tags: vec!["web".into()], ..rule() };
         let freezes = Freezes { configured: &configured, one_off };
-        let stops = Stops { paused: None, freezes };
+        let stops = Stops { freezes, ..no_stops() };
         let situation = Situation { stops: stops.clone(), attempts_in_window: 3, ..calm() };
         let (by, said) = before_run(&rule, &situation);
         match (&said, expect) {
@@ -171,4 +190,210 @@ fn of_the_freezes_that_are_in_force_for_a_rule_the_last_to_end_holds_it() {
     let two = [one_off(1, Scope::All, at(1500)), one_off(2, Scope::Tag("web".into()), at(2000))];
     check("", none(), &two, Some("f2 by ann, for the rules tagged web"));
     check("00:00 - 02:00", none(), &two, Some("rule scale-out"));
+}
+
+/// Effects at these seconds, each on these targets.
+fn ledger(effects: &[(i64, &[&str])]) -> Ledger {
+    let mut ledger = Ledger::default();
+    for (run, (second, targets)) in (1..).zip(effects) {
+        let targets = targets.iter().map(ToString::to_string).collect();
+        ledger.note(&Effect {
+            at: at(*second),
+            rule: "other".into(),
+            incident: IncidentId(run),
+            run: RunId(run),
+            seq: 0,
+            targets,
+        });
+    }
+    ledger
+}
+
+#[test]
+fn a_budget_counts_what_all_rules_did_to_a_target_and_in_all() {
+    let per_minute = |count| Some(Budget { count, per: Duration::from_secs(60) });
+    let done = ledger(&[(930, &["service web"]), (950, &["service web", "service api"]), (960, &["service db"])]);
+    let check = |own, target, engine, names: &[&str], expect: &str| {
+        let rule = Rule { target_budget: own, ..rule() };
+        let targets: Vec<String> = names.iter().map(ToString::to_string).collect();
+        let fleet = Fleet { target, engine, ..fleet(&done, &NO_BRAKE, &targets) };
+        let (by, said) = before_run(&rule, &Situation { fleet, ..calm() });
+        let change =
+            Change { now: calm().now, stops: no_stops(), fleet, companies: &[], counted: false, gives_back: false };
+        assert_eq!(before_change(Some(&rule), &change), (by, said.clone()));
+        for exempt in [Change { counted: true, ..change.clone() }, Change { gives_back: true, ..change.clone() }] {
+            assert_eq!(before_change(Some(&rule), &exempt).1, Verdict::Allow);
+        }
+        match said {
+            Verdict::Deny(reason) => {
+                assert_eq!((by, &*reason.code), ("budget", "budget"));
+                assert!(!expect.is_empty() && reason.text.contains(expect), "{reason}");
+            }
+            said => assert_eq!((said, expect), (Verdict::Allow, "")),
+        }
+    };
+    check(None, None, None, &["service web"], "");
+    let says = "1 effect on service web in the last 1m, the budget of rule scale-out is 1 per 1m";
+    check(per_minute(1), None, None, &["service web"], says);
+    check(per_minute(2), None, None, &["service web"], "");
+    check(per_minute(1), None, None, &["service other"], "");
+    check(per_minute(1), None, None, &["service other", "service api"], "1 effect on service api");
+    check(None, per_minute(1), None, &["service db"], "of the configuration (budgets.target) is 1 per 1m");
+    check(None, None, per_minute(2), &["service other"], "2 effects of all rules in the last 1m");
+    check(None, None, per_minute(3), &["service other"], "");
+}
+
+#[test]
+fn the_fleet_brake_pulls_at_too_many_effects_or_targets_and_holds_until_it_is_released() {
+    let per_minute = |count| Some(Budget { count, per: Duration::from_secs(60) });
+    let done = ledger(&[(930, &["service web"]), (950, &["service web", "service api"]), (960, &["service db"])]);
+    let check = |brake: BrakeConfig, released_at, names: &[&str], expect: &str| {
+        let targets: Vec<String> = names.iter().map(ToString::to_string).collect();
+        let fleet = Fleet { released_at, ..fleet(&done, &brake, &targets) };
+        let change =
+            Change { now: calm().now, stops: no_stops(), fleet, companies: &[], counted: false, gives_back: true };
+        let (by, said) = before_change(Some(&rule()), &change);
+        // Of several targets a run need change but one.
+        if names.len() == 1 {
+            assert_eq!(before_run(&rule(), &Situation { fleet, ..calm() }), (by, said.clone()));
+        } else {
+            assert_eq!(before_run(&rule(), &Situation { fleet, ..calm() }).1, Verdict::Allow);
+        }
+        match said {
+            Verdict::Hold { until: None, page: Page::Never, reason } => {
+                assert_eq!((by, &*reason.code), ("brake", "brake"));
+                assert!(!expect.is_empty() && reason.text.contains(expect), "{reason}");
+            }
+            said => assert_eq!((said, expect), (Verdict::Allow, "")),
+        }
+    };
+    let (effects, targets) = (
+        |count| BrakeConfig { effects: per_minute(count), targets: None },
+        |count| BrakeConfig { targets: per_minute(count), effects: None },
+    );
+    check(effects(2), at(0), &["service x"], "2 effects in the last 1m; brake.effects is 2 per 1m");
+    check(effects(3), at(0), &["service x"], "");
+    check(effects(2), at(955), &["service x"], "");
+    let says = "3 targets changed in the last 1m, and next service x; brake.targets is 3 per 1m";
+    check(targets(3), at(0), &["service x"], says);
+    // What is changed again is no more than there was.
+    check(targets(3), at(0), &["service web"], "");
+    check(targets(4), at(0), &["service x"], "");
+    check(targets(4), at(0), &["service x", "service y"], "and next service x, service y");
+    check(targets(3), at(955), &["service x"], "");
+
+    let stops = Stops { braked: Some("why"), ..no_stops() };
+    let locked = Some(("service web", IncidentId(4)));
+    check_verdict(Situation { stops, locked, ..calm() }, "brake", "hold", "it goes on with `runbookd release`");
+}
+
+#[test]
+fn what_belongs_together_is_changed_a_part_at_a_time() {
+    let stacked = |name: &str, stack: &str, label: &str| {
+        let labels = [("com.docker.stack.namespace", stack), (AT_ONCE, label)];
+        let labels = labels.into_iter().filter(|(_, value)| !value.is_empty());
+        Service { labels: labels.collect(), ..service(name, 2) }
+    };
+    let updating = UpdateState::Updating;
+    let mut all = ["a", "b", "c", "d"].map(|name| stacked(name, "shop", "")).to_vec();
+    all.push(Service { update: updating, ..stacked("other", "", "") });
+    let check = |change: &dyn Fn(&mut Vec<Service>), cap: &str, asked: &[&str], held: &[&str], expect: &str| {
+        let mut all = all.clone();
+        change(&mut all);
+        let targets: Vec<&Service> = all.iter().filter(|service| asked.contains(&&*service.name)).collect();
+        let of_rule = Rule { at_once: AtOnce { services: cap.parse().ok(), nodes: None }, ..rule() };
+        let mut companies = stacks(&all, &targets, AtOnce::default(), Some(&of_rule)).expect("caps that can be read");
+        for member in companies.iter_mut().flat_map(|company| &mut company.members) {
+            member.held = held.contains(&&*member.name);
+        }
+        let done = ledger(&[(900, &["service b"]), (900, &["service c"])]);
+        let fleet = fleet(&done, &NO_BRAKE, &[]);
+        let change =
+            Change { now: at(1000), stops: no_stops(), fleet, companies: &companies, counted: false, gives_back: true };
+        let (_, said) = before_change(Some(&of_rule), &change);
+        let text = match &said {
+            Verdict::Hold { page: Page::Later, reason, .. } | Verdict::Deny(reason) => reason.to_string(),
+            _ => String::new(),
+        };
+        assert_eq!(text.is_empty(), expect.is_empty(), "{said:?}");
+        assert!(text.contains(expect), "{text}");
+    };
+    let as_is = |_: &mut Vec<_>| {};
+    check(&as_is, "25%", &["a"], &[], "");
+    check(
+        &as_is,
+        "25%",
+        &["a", "d"],
+        &[],
+        "bounds: 2 are to be changed in one step; 1 of 4 services of the stack shop at once",
+    );
+    check(&as_is, "50%", &["a", "d"], &[], "");
+    // Another incident has changed one and not verified it yet; that it holds one that it did not change is nothing.
+    check(
+        &as_is,
+        "1",
+        &["a"],
+        &["b"],
+        "at_once: b is being changed; 1 of 4 services of the stack shop at once are the most that rule scale-out allows (1)",
+    );
+    check(&as_is, "1", &["a"], &["d"], "");
+    check(&as_is, "2", &["a"], &["b"], "");
+    check(&as_is, "1", &["b"], &["b"], "");
+    // Whoever began the update; what we changed and is not whole; what is not whole for reasons of its own.
+    check(&|all: &mut Vec<_>| all[3].update = updating, "1", &["a"], &[], "d is being changed");
+    check(&|all: &mut Vec<_>| all[2].running = 1, "1", &["a"], &[], "c is being changed");
+    check(&|all: &mut Vec<_>| all[3].running = 1, "1", &["a"], &[], "");
+    check(
+        &|all: &mut Vec<_>| all[0] = stacked("a", "shop", "1"),
+        "3",
+        &["a"],
+        &["b"],
+        "the label runbookd.at_once of a allows",
+    );
+    // Of no stack there is one service, and it may be changed.
+    check(&as_is, "1", &["other"], &[], "");
+}
+
+#[test]
+fn a_label_that_is_no_share_allows_nothing() {
+    let labels = [(AT_ONCE, "some")].into_iter().collect();
+    let target = Service { labels, ..service("a", 2) };
+    assert!(caps_services(AtOnce::default(), None, &[&target]));
+    let refused = stacks(std::slice::from_ref(&target), &[&target], AtOnce::default(), None).expect_err("no share");
+    assert!(refused.text.contains("the label runbookd.at_once of a: \"some\" is no part of a whole"), "{refused}");
+}
+
+#[test]
+fn one_node_at_a_time_counts_those_that_are_out_of_work() {
+    let node = |name: &str, role: &str, state: &str, availability: &str| Node {
+        id: name.into(),
+        name: name.into(),
+        role: role.into(),
+        state: state.into(),
+        availability: availability.into(),
+        ..Node::default()
+    };
+    let check = |other: Node, expect: &str| {
+        let all = [node("m", "manager", "ready", "drain"), node("a", "worker", "ready", "active"), other];
+        let cap = AtOnce { services: None, nodes: Some(Share::Count(1)) };
+        let companies: Vec<Company> = nodes(&all, "a", cap, None).into_iter().collect();
+        let nothing = Ledger::default();
+        let fleet = fleet(&nothing, &NO_BRAKE, &[]);
+        let change =
+            Change { now: at(1000), stops: no_stops(), fleet, companies: &companies, counted: false, gives_back: true };
+        match before_change(Some(&rule()), &change) {
+            (_, Verdict::Hold { reason, .. }) => {
+                assert!(!expect.is_empty() && reason.text.contains(expect), "{reason}");
+            }
+            (_, said) => assert_eq!((said, expect), (Verdict::Allow, "")),
+        }
+    };
+    check(node("b", "worker", "ready", "active"), "");
+    let says =
+        "b is being changed; 1 of 3 nodes at once are the most that the configuration (bounds.at_once) allows (1)";
+    check(node("b", "worker", "ready", "drain"), says);
+    check(node("b", "worker", "down", "active"), says);
+    check(node("b", "manager", "down", "active"), says);
+    check(node("b", "manager", "ready", "drain"), "");
+    assert_eq!(nodes(&[], "a", AtOnce::default(), None), None);
 }

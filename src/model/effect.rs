@@ -1,0 +1,55 @@
+//! An effect as it is counted: which step of which rule was to change which targets, and when.
+
+use super::incident::IncidentId;
+use super::run::RunId;
+use super::step::{Intent, Outcome, Step};
+use jiff::Timestamp;
+
+/// Counted from its intent on, whatever becomes of it: what may have been changed counts as changed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Effect {
+    pub at: Timestamp,
+    pub rule: String,
+    pub incident: IncidentId,
+    pub run: RunId,
+    pub seq: u32,
+    /// As locks name them: `service web`.
+    pub targets: Vec<String>,
+}
+
+impl Effect {
+    /// `None`: the step changes nothing, or a guard kept it from doing so.
+    pub fn of(rule: &str, incident: IncidentId, step: &Step) -> Option<Self> {
+        let intent = step.intent.as_ref().filter(|intent| intent.is_effect())?;
+        if matches!(step.outcome, Outcome::Unchanged | Outcome::Denied) {
+            return None;
+        }
+        let targets = targets(intent);
+        // A step may have been held for long before it did anything.
+        let at = step.finished_at.unwrap_or(step.started_at);
+        Some(Effect { at, rule: rule.to_string(), incident, run: step.run, seq: step.seq, targets })
+    }
+}
+
+fn targets(intent: &Intent) -> Vec<String> {
+    match intent {
+        Intent::Services(all) => all.iter().map(|one| target_name("scale", &one.service)).collect(),
+        Intent::Reload { target, .. } => vec![target_name("reload", target)],
+        Intent::Post { target, .. } => vec![target_name("http_post", target)],
+        Intent::Node(node) => vec![target_name("drain", &node.node)],
+        Intent::Group(group) => vec![target_name("add_node", &group.group)],
+        Intent::Job(job) => vec![target_name("job", &job.image)],
+        Intent::Silence(_) => vec![target_name("silence", "alerts")],
+        Intent::Message { .. } | Intent::Until { .. } => Vec::new(),
+    }
+}
+
+/// What a primitive's target is called where it is locked or counted.
+pub fn target_name(primitive: &str, target: &str) -> String {
+    match primitive {
+        "reload" => format!("reload target {target}"),
+        "drain" | "activate" | "promote" | "demote" | "add_node" | "remove_node" => format!("node or group {target}"),
+        "silence" | "job" | "http_post" => format!("{primitive} {target}"),
+        _ => format!("service {target}"),
+    }
+}
