@@ -1,15 +1,15 @@
 //! Guards never allow what a stricter configuration denies: on random rules, limits and situations, each limit made stricter or left as it is.
 
 use proptest::prelude::*;
-use runbookd::config::{BrakeConfig, FreezeConfig};
+use runbookd::config::{ArbitrationConfig, BrakeConfig, FreezeConfig};
 use runbookd::engine::guard::{
-    Bounds, Change, Company, Firing, Fleet, Freezes, Member, Situation, Stops, Verdict, before_change, before_effect,
-    before_run,
+    Bounds, Change, Company, Firing, Fleet, Freezes, Hand, Member, Situation, Stops, Verdict, before_change,
+    before_effect, before_run,
 };
 use runbookd::engine::ledger::Ledger;
 use runbookd::model::cluster::{Limits, Mode, Service, ServiceChange, ServiceIntent, UpdateState};
 use runbookd::model::duration::Duration;
-use runbookd::model::effect::Effect;
+use runbookd::model::effect::{Effect, Way};
 use runbookd::model::freeze::Window;
 use runbookd::model::incident::IncidentId;
 use runbookd::model::label::Labels;
@@ -39,6 +39,8 @@ struct Settings {
     engine: Option<Budget>,
     brake_targets: Option<Budget>,
     brake_effects: Option<Budget>,
+    hands: Option<u64>,
+    opposite: Option<u64>,
     at_once: Option<u32>,
     percent: Option<u32>,
     of_rule: Option<(u64, u64)>,
@@ -53,6 +55,7 @@ struct Stricter {
     stop: [bool; 3],
     cooldown: Option<u64>,
     budgets: [Option<Budget>; 6],
+    hands: [Option<u64>; 2],
     at_once: Option<u32>,
     percent: Option<u32>,
     replicas: Option<(u64, u64)>,
@@ -72,10 +75,11 @@ fn settings() -> impl Strategy<Value = Settings> {
     let shares = (proptest::option::of(1u32..5), proptest::option::of(1u32..=100));
     let range = || (0u64..6, 4u64..12);
     let replicas = (proptest::option::of(range()), range(), proptest::option::of(0u64..12), any::<[bool; 4]>());
-    (stops, proptest::option::of(0u64..2_000), budgets, shares, replicas).prop_map(
+    let times = [(); 3].map(|()| proptest::option::of(0u64..2_000));
+    (stops, times, budgets, shares, replicas).prop_map(
         |(
             (paused, braked, frozen),
-            cooldown,
+            [cooldown, hands, opposite],
             budgets,
             (at_once, percent),
             (of_rule, of_config, label_max, granted),
@@ -92,6 +96,8 @@ fn settings() -> impl Strategy<Value = Settings> {
                 engine,
                 brake_targets,
                 brake_effects,
+                hands,
+                opposite,
                 at_once,
                 percent,
                 of_rule,
@@ -108,11 +114,13 @@ fn stricter() -> impl Strategy<Value = Stricter> {
     let shares = (proptest::option::of(1u32..5), proptest::option::of(1u32..=100));
     let replicas = (proptest::option::of((0u64..6, 4u64..12)), proptest::option::of(0u64..12));
     let stop = [prop::bool::weighted(0.1), prop::bool::weighted(0.1), prop::bool::weighted(0.1)];
-    (stop, proptest::option::of(0u64..2_000), budgets, shares, replicas, any::<[bool; 4]>()).prop_map(
-        |(stop, cooldown, budgets, (at_once, percent), (replicas, label_max), withdrawn)| Stricter {
+    let times = [(); 3].map(|()| proptest::option::of(0u64..2_000));
+    (stop, times, budgets, shares, replicas, any::<[bool; 4]>()).prop_map(
+        |(stop, [cooldown, hands, opposite], budgets, (at_once, percent), (replicas, label_max), withdrawn)| Stricter {
             stop,
             cooldown,
             budgets,
+            hands: [hands, opposite],
             at_once,
             percent,
             replicas,
@@ -152,6 +160,8 @@ impl Settings {
             engine: tighter(self.engine, by.budgets[3]),
             brake_targets: tighter(self.brake_targets, by.budgets[4]),
             brake_effects: tighter(self.brake_effects, by.budgets[5]),
+            hands: self.hands.max(by.hands[0]),
+            opposite: self.opposite.max(by.hands[1]),
             at_once: least(self.at_once, by.at_once),
             percent: least(self.percent, by.percent),
             of_rule: self.of_rule.map(range).or(by.replicas),
@@ -181,8 +191,11 @@ impl Settings {
 /// What was and is, and what is asked.
 #[derive(Clone, Debug)]
 struct World {
-    /// Seconds ago, and on which service.
-    effects: Vec<(i64, usize)>,
+    /// Seconds ago, on which service, by which rule, and which way.
+    effects: Vec<(i64, usize, bool, Option<bool>)>,
+    /// Seconds ago.
+    hand: Option<i64>,
+    updating: bool,
     /// Attempts of the rule, seconds ago.
     attempts: Vec<i64>,
     released: i64,
@@ -199,9 +212,10 @@ struct World {
 
 fn world() -> impl Strategy<Value = World> {
     let past = (
-        prop::collection::vec((1i64..2_500, 0usize..4), 0..8),
+        prop::collection::vec((1i64..2_500, 0usize..4, any::<bool>(), any::<Option<bool>>()), 0..8),
         prop::collection::vec(1i64..2_500, 0..6),
         prop_oneof![Just(100_000i64), 1i64..2_500],
+        (proptest::option::of(1i64..2_500), prop::bool::weighted(0.1)),
     );
     let firing = (0usize..3, 0usize..2, 0usize..2).prop_map(|(confirmed, unconfirmed, suppressed)| Firing {
         confirmed,
@@ -211,8 +225,27 @@ fn world() -> impl Strategy<Value = World> {
     let now = (0u32..2, prop::bool::weighted(0.1), firing, 0usize..4, any::<[bool; 4]>());
     let change = (0u64..12, 0u64..12, prop::bool::weighted(0.2), prop::bool::weighted(0.2));
     (past, now, change).prop_map(
-        |((effects, attempts, released), (attempt, locked, firing, asked, busy), (from, to, gives_back, counted))| {
-            World { effects, attempts, released, attempt, locked, firing, asked, busy, from, to, gives_back, counted }
+        |(
+            (effects, attempts, released, (hand, updating)),
+            (attempt, locked, firing, asked, busy),
+            (from, to, gives_back, counted),
+        )| {
+            World {
+                effects,
+                hand,
+                updating,
+                attempts,
+                released,
+                attempt,
+                locked,
+                firing,
+                asked,
+                busy,
+                from,
+                to,
+                gives_back,
+                counted,
+            }
         },
     )
 }
@@ -221,18 +254,20 @@ fn world() -> impl Strategy<Value = World> {
 fn asked(settings: &Settings, world: &World) -> [bool; 3] {
     let rule = settings.rule();
     let mut past = world.effects.clone();
-    past.sort_by_key(|(ago, _)| std::cmp::Reverse(*ago));
+    past.sort_by_key(|(ago, ..)| std::cmp::Reverse(*ago));
+    let way = |up: bool| if up { Way::Up } else { Way::Down };
+    let effect = |ago: i64, rule: &str, run: u64, service: usize, up: Option<bool>| Effect {
+        at: at(-ago),
+        rule: rule.into(),
+        incident: IncidentId(run),
+        run: RunId(run),
+        seq: 0,
+        targets: vec![format!("service {}", SERVICES[service])],
+        way: up.map(way),
+    };
     let mut ledger = Ledger::default();
-    for (run, (ago, service)) in (1..).zip(past) {
-        let targets = vec![format!("service {}", SERVICES[service])];
-        ledger.note(&Effect {
-            at: at(-ago),
-            rule: "r".into(),
-            incident: IncidentId(run),
-            run: RunId(run),
-            seq: 0,
-            targets,
-        });
+    for (run, (ago, service, own, up)) in (1..).zip(past) {
+        ledger.note(&effect(ago, if own { "r" } else { "other" }, run, service, up));
     }
     let frozen = FreezeConfig {
         when: vec![Window::parse("2025-12-31 00:00 - 2026-01-02 00:00").expect("a window")],
@@ -258,16 +293,25 @@ fn asked(settings: &Settings, world: &World) -> [bool; 3] {
         released_at: at(-world.released),
         targets: &targets,
     };
+    let arbitration = ArbitrationConfig {
+        hands: settings.hands.map(Duration::from_secs),
+        opposite: settings.opposite.map(Duration::from_secs),
+    };
+    let hand = world.hand.map(|ago| Hand { service: name.into(), at: at(-ago), changed: "image".into() });
+    let asks = effect(0, "r", 99, world.asked, (world.to != world.from).then_some(world.to > world.from));
     let window = rule.budget.map_or(0, |budget| i64::try_from(budget.per.millis / 1_000).expect("minutes"));
     let situation = Situation {
         now: at(0),
         stops: stops.clone(),
         firing: world.firing,
         attempt: world.attempt,
-        last_effect: world.effects.iter().map(|(ago, _)| at(-ago)).max().map(|at| (at, "scaled")),
+        last_effect: world.effects.iter().map(|(ago, ..)| at(-ago)).max().map(|at| (at, "scaled")),
         attempts_in_window: u32::try_from(world.attempts.iter().filter(|ago| **ago < window).count()).expect("few"),
         fleet,
         locked: world.locked.then_some(("service x", IncidentId(9))),
+        updating: world.updating.then_some("x"),
+        hand: hand.as_ref(),
+        arbitration: &arbitration,
     };
     let member = |(n, name): (usize, &&str)| Member {
         name: name.to_string(),
@@ -287,6 +331,8 @@ fn asked(settings: &Settings, world: &World) -> [bool; 3] {
         now: at(0),
         stops,
         fleet,
+        effect: &asks,
+        arbitration: &arbitration,
         companies: &[company],
         counted: world.counted,
         gives_back: world.gives_back,

@@ -47,6 +47,7 @@ pub struct Config {
     pub bounds: BoundsConfig,
     pub budgets: BudgetsConfig,
     pub brake: BrakeConfig,
+    pub arbitration: ArbitrationConfig,
     pub freezes: BTreeMap<String, FreezeConfig>,
     pub reload: BTreeMap<String, ReloadTarget>,
     pub http_targets: BTreeMap<String, HttpTarget>,
@@ -202,6 +203,31 @@ impl Default for BrakeConfig {
     fn default() -> Self {
         let per = |count| Some(Budget { count, per: Duration::from_secs(600) });
         BrakeConfig { targets: per(20), effects: per(100) }
+    }
+}
+
+/// Between hands that change the same thing.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ArbitrationConfig {
+    /// A service that another hand has changed is left alone for so long. With it the cluster is watched.
+    #[serde(deserialize_with = "duration_or_none")]
+    pub hands: Option<Duration>,
+    /// No rule scales back for so long what another rule has scaled.
+    #[serde(deserialize_with = "duration_or_none")]
+    pub opposite: Option<Duration>,
+}
+
+impl Default for ArbitrationConfig {
+    fn default() -> Self {
+        ArbitrationConfig { hands: None, opposite: Some(Duration::from_secs(60)) }
+    }
+}
+
+fn duration_or_none<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+    match Option::<String>::deserialize(deserializer)?.as_deref() {
+        None | Some("") => Ok(None),
+        Some(text) => Duration::parse(text).map(Some).map_err(serde::de::Error::custom),
     }
 }
 
@@ -389,6 +415,7 @@ impl Default for Config {
             bounds: BoundsConfig::default(),
             budgets: BudgetsConfig::default(),
             brake: BrakeConfig::default(),
+            arbitration: ArbitrationConfig::default(),
             freezes: BTreeMap::new(),
             reload: BTreeMap::new(),
             http_targets: BTreeMap::new(),

@@ -253,6 +253,7 @@ mod tests {
                 (_, "RUNBOOKD_CLUSTER") => "sim".to_string(),
                 (_, "RUNBOOKD_LOG_FORMAT") => "json".to_string(),
                 (_, "RUNBOOKD_JOIN_ROLE") => "manager".to_string(),
+                (_, "RUNBOOKD_ARBITRATION_HANDS") => "17s".to_string(),
                 (_, name) if name.starts_with("RUNBOOKD_BOUNDS_AT_ONCE_") => "25%".to_string(),
                 (_, name) if ["RUNBOOKD_BUDGETS_", "RUNBOOKD_BRAKE_"].iter().any(|start| name.starts_with(start)) => {
                     "7 per 17m".to_string()

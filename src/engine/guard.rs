@@ -3,13 +3,17 @@
 mod at_once;
 mod fleet;
 mod freeze;
+mod hands;
 
 pub use at_once::{Company, Member, caps_services, nodes, stacks};
 pub use fleet::Fleet;
 pub use freeze::{Freezes, in_force};
+pub use hands::Hand;
 
+use crate::config::ArbitrationConfig;
 use crate::model::cluster::{Mode, Service, ServiceChange, ServiceIntent};
 use crate::model::duration::Duration;
+use crate::model::effect::Effect;
 use crate::model::incident::{IncidentId, Reason};
 use crate::model::label::Labels;
 use crate::model::rule::Rule;
@@ -93,6 +97,11 @@ pub struct Situation<'a> {
     pub fleet: Fleet<'a>,
     /// The first target that another incident has locked.
     pub locked: Option<(&'a str, IncidentId)>,
+    /// The first target that is in the middle of an update, as far as the cluster is watched.
+    pub updating: Option<&'a str>,
+    /// Who else changed one of the targets last.
+    pub hand: Option<&'a Hand>,
+    pub arbitration: &'a ArbitrationConfig,
 }
 
 type Guard = fn(&Rule, &Situation) -> Verdict;
@@ -103,11 +112,13 @@ pub fn before_run(rule: &Rule, situation: &Situation) -> (&'static str, Verdict)
         return stop;
     }
     // Here is the place of the mode, and at the end that of the approval.
-    let guards: [(&'static str, Guard); 5] = [
+    let guards: [(&'static str, Guard); 7] = [
         ("still_firing", still_firing),
         ("cooldown", cooldown),
         ("budget", budget),
         ("lock", lock),
+        ("updating", |_, situation| hands::updating(situation.updating)),
+        ("another_hand", |_, situation| hands::hand(situation.hand, situation.arbitration, situation.now)),
         ("brake", |_, situation| fleet::brake(&situation.fleet, false, situation.now)),
     ];
     for (name, guard) in guards {
@@ -190,6 +201,8 @@ pub struct Change<'a> {
     pub now: Timestamp,
     pub stops: Stops<'a>,
     pub fleet: Fleet<'a>,
+    pub effect: &'a Effect,
+    pub arbitration: &'a ArbitrationConfig,
     /// What the targets belong to, where that is capped.
     pub companies: &'a [Company],
     /// It was counted already: it goes on after a restart, or is sent again.
@@ -214,6 +227,10 @@ pub fn before_change(rule: Option<&Rule>, change: &Change) -> (&'static str, Ver
         && let denied @ Verdict::Deny(_) = fleet::budgets(rule, &change.fleet, change.now)
     {
         return ("budget", denied);
+    }
+    match hands::opposite(change.effect, change.fleet.ledger, change.arbitration, change.now) {
+        Verdict::Allow => {}
+        verdict => return ("opposite", verdict),
     }
     let capped = change.companies.iter().map(|company| at_once::at_once(company, change.fleet.ledger, change.now));
     if let Some(verdict) = capped.into_iter().find(|verdict| *verdict != Verdict::Allow) {

@@ -1,7 +1,7 @@
 //! What was changed, as far back as a budget or the fleet brake can ask: what they are computed from. Filled from the journal at the start, and by every
 //! effect that is admitted.
 
-use crate::model::effect::Effect;
+use crate::model::effect::{Effect, Way};
 use crate::model::incident::IncidentId;
 use crate::model::run::RunId;
 use jiff::Timestamp;
@@ -28,6 +28,7 @@ pub struct Mark {
     pub incident: IncidentId,
     pub run: RunId,
     pub seq: u32,
+    pub way: Option<Way>,
 }
 
 impl Ledger {
@@ -41,10 +42,10 @@ impl Ledger {
             let oldest = effect.at - crate::model::rule::Budget::LONGEST.signed();
             self.targets.retain(|_, marks| marks.back().is_some_and(|mark| mark.at > oldest));
         }
-        let Effect { at, rule, incident, run, seq, targets } = effect;
+        let Effect { at, rule, incident, run, seq, targets, way } = effect;
         let rule: Arc<str> = rule.as_str().into();
         for target in targets {
-            let mark = Mark { at: *at, rule: rule.clone(), incident: *incident, run: *run, seq: *seq };
+            let mark = Mark { at: *at, rule: rule.clone(), incident: *incident, run: *run, seq: *seq, way: *way };
             push(self.targets.entry(target.clone()).or_default(), mark);
         }
     }
@@ -99,6 +100,7 @@ mod tests {
             run: RunId(run),
             seq: 0,
             targets: targets.iter().map(ToString::to_string).collect(),
+            way: None,
         }
     }
 

@@ -1,6 +1,8 @@
 //! An effect as it is counted: which step of which rule was to change which targets, and when.
 
+use super::cluster::ServiceChange;
 use super::incident::IncidentId;
+use super::node_group::GroupChange;
 use super::run::RunId;
 use super::step::{Intent, Outcome, Step};
 use jiff::Timestamp;
@@ -15,6 +17,31 @@ pub struct Effect {
     pub seq: u32,
     /// As locks name them: `service web`.
     pub targets: Vec<String>,
+    /// Which way a number goes.
+    pub way: Option<Way>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    Up,
+    Down,
+}
+
+impl Way {
+    fn between(from: u64, to: u64) -> Option<Self> {
+        match to.cmp(&from) {
+            std::cmp::Ordering::Greater => Some(Way::Up),
+            std::cmp::Ordering::Less => Some(Way::Down),
+            std::cmp::Ordering::Equal => None,
+        }
+    }
+
+    pub fn opposite(self) -> Self {
+        match self {
+            Way::Up => Way::Down,
+            Way::Down => Way::Up,
+        }
+    }
 }
 
 impl Effect {
@@ -27,7 +54,22 @@ impl Effect {
         let targets = targets(intent);
         // A step may have been held for long before it did anything.
         let at = step.finished_at.unwrap_or(step.started_at);
-        Some(Effect { at, rule: rule.to_string(), incident, run: step.run, seq: step.seq, targets })
+        let rule = rule.to_string();
+        Some(Effect { at, rule, incident, run: step.run, seq: step.seq, targets, way: way(intent) })
+    }
+}
+
+fn way(intent: &Intent) -> Option<Way> {
+    match intent {
+        Intent::Services(all) => all.iter().find_map(|one| match one.change {
+            ServiceChange::Scale { from, to } => Way::between(from, to),
+            _ => None,
+        }),
+        Intent::Group(group) => match group.change {
+            GroupChange::Resize { from, to } => Way::between(from, to),
+            GroupChange::Terminate { .. } => Some(Way::Down),
+        },
+        _ => None,
     }
 }
 

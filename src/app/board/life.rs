@@ -169,6 +169,9 @@ impl Board {
         let targets = Self::literal_targets(&rule, incident);
         let attempts_in_window = self.attempts_in_window(&rule, now);
         let Some(incident) = self.incidents.get(&id) else { return };
+        let services = Self::literal_services(&rule, incident);
+        let updating = services.iter().find(|(primitive, name)| *primitive != "rollback" && self.is_updating(name));
+        let hands = services.iter().filter_map(|(_, name)| self.hands.get(name));
         let key = Self::key_of(incident);
         let situation = Situation {
             now,
@@ -179,6 +182,9 @@ impl Board {
             attempts_in_window,
             fleet: self.fleet(&targets),
             locked: self.locks.taken(id, &targets),
+            updating: updating.map(|(_, name)| name.as_str()),
+            hand: hands.max_by_key(|hand| hand.at),
+            arbitration: &self.config.arbitration,
         };
         let verdict = guard::before_run(&rule, &situation);
         if let ("lock", Some((target, _))) = (verdict.0, situation.locked) {

@@ -10,12 +10,12 @@ mod recover;
 mod runs;
 mod stops;
 
-pub use runs::{Ended, lock_name};
+pub use runs::{Ended, SERVICES, lock_name};
 
 use crate::app::metrics::Metrics;
 use crate::app::stops::Stops;
 use crate::config::Config;
-use crate::engine::guard::{Firing, Fleet};
+use crate::engine::guard::{Firing, Fleet, Hand};
 use crate::engine::ledger::Ledger;
 use crate::model::alert::{Fingerprint, Level};
 use crate::model::duration::Duration;
@@ -71,6 +71,8 @@ pub struct Board {
     effects: HashMap<Key, (Timestamp, String)>,
     /// Groups that Alertmanager cut off, to be completed from its API.
     cut_off: HashMap<Arc<str>, intake::CutOff>,
+    /// What other hands did to services lately.
+    hands: HashMap<String, Hand>,
     /// What of the cluster was told last, and when each schedule ticked last.
     seen: BTreeMap<String, serde_json::Value>,
     stops: Stops,
@@ -149,6 +151,7 @@ impl Board {
             ledger: Ledger::default(),
             effects: HashMap::new(),
             cut_off: HashMap::new(),
+            hands: HashMap::new(),
             seen: BTreeMap::new(),
             stops: Stops::default(),
             stops_changed: true,

@@ -1,7 +1,11 @@
 //! The board after a restart: what the journal holds, and which runs go on.
 
 use super::runs::NOTED_AHEAD;
-use super::{Board, Known, Start, events::SEEN, intake::CUT_OFF};
+use super::{
+    Board, Known, Start,
+    events::{HAND, SEEN},
+    intake::CUT_OFF,
+};
 use crate::engine::lifecycle::Event;
 use crate::model::duration::Duration;
 use crate::model::incident::{Incident, IncidentId, Reason, State};
@@ -76,6 +80,7 @@ impl Board {
                 _ if self.recall_stop(name, value, now) => {}
                 ALIVE => self.down_for = value.parse().ok().map(|at: Timestamp| Duration::between(at, now)),
                 _ if name.starts_with(CUT_OFF) => self.recall_cut_off(value),
+                _ if name.starts_with(HAND) => self.recall_hand(value),
                 _ if name.starts_with(SEEN) => self.recall_seen(&name[SEEN.len()..], value),
                 _ => {}
             }

@@ -18,6 +18,8 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+/// Primitives that change services.
+pub const SERVICES: [&str; 5] = ["scale", "update", "restart", "rollback", "reschedule"];
 /// Effects of an incident's runs that are kept to be told.
 const EFFECTS_KEPT: usize = 20;
 
@@ -43,6 +45,12 @@ impl Board {
         targets.sort();
         targets.dedup();
         targets
+    }
+
+    /// The services among them, each with what its grant is for.
+    pub(super) fn literal_services<'a>(rule: &'a Rule, incident: &Incident) -> Vec<(&'a str, String)> {
+        let granted = rule.allow.iter().filter(|grant| SERVICES.contains(&&*grant.primitive));
+        granted.filter_map(|grant| Some((&*grant.primitive, grant.target.literal(&incident.labels)?))).collect()
     }
 
     pub(super) fn attempts_in_window(&mut self, rule: &Rule, now: Timestamp) -> u32 {
@@ -332,6 +340,8 @@ impl Board {
             now,
             stops: self.stops.view(&self.config),
             fleet: self.fleet(&effect.targets),
+            effect: &effect,
+            arbitration: &self.config.arbitration,
             companies: &companies,
             counted: self.ledger.knows(&effect),
             gives_back: run.handler == Handler::OnResolved,

@@ -9,7 +9,7 @@ mod single;
 mod sleepers;
 mod wait;
 
-use crate::app::board::{Ended, Start};
+use crate::app::board::{Ended, SERVICES, Start};
 use crate::app::dispatcher::Input;
 use crate::app::{Parts, Stops};
 use crate::model::duration::Duration;
@@ -33,8 +33,6 @@ const RESIDENT_RUNS: usize = 512;
 const RESUMES_AT_MOST: u32 = 3;
 /// A run that the journal cannot be asked for now is asked for again after this.
 const LOAD_AGAIN: Duration = Duration::from_secs(5);
-/// Absolute effects on services: one call may be about several of them.
-const SERVICES: [&str; 5] = ["scale", "update", "restart", "rollback", "reschedule"];
 /// Lines of log kept of a run, and characters of a line.
 const LOG_LINES: usize = 200;
 const LOG_CHARS: usize = 2_000;
@@ -396,6 +394,7 @@ impl Executor {
         };
         match found.class {
             EffectClass::Read => self.read(work, primitive, args).await,
+            // One call may be about several services.
             EffectClass::Absolute if SERVICES.contains(&primitive) => self.change_services(work, primitive, args).await,
             EffectClass::Absolute | EffectClass::Keyed | EffectClass::Unsafe => {
                 self.change_one(work, primitive, args).await

@@ -1,10 +1,10 @@
 use super::at_once::AT_ONCE_LABEL as AT_ONCE;
 use super::*;
-use crate::config::{BrakeConfig, FreezeConfig};
+use crate::config::{ArbitrationConfig, BrakeConfig, FreezeConfig};
 use crate::engine::ledger::Ledger;
 use crate::engine::testing::service;
 use crate::model::cluster::{Node, UpdateState};
-use crate::model::effect::Effect;
+use crate::model::effect::{Effect, Way};
 use crate::model::freeze::{Freeze, FreezeId, Scope, Window};
 use crate::model::matcher::{Matcher, Op};
 use crate::model::rule::{AtOnce, Budget, Grant, Share};
@@ -42,6 +42,8 @@ fn pulled(why: &str) -> Stops<'static> {
     Stops { paused: Some(why.into()), ..no_stops() }
 }
 
+static ARBITRATION: ArbitrationConfig =
+    ArbitrationConfig { hands: Some(Duration::from_secs(120)), opposite: Some(Duration::from_secs(60)) };
 static NO_BRAKE: BrakeConfig = BrakeConfig { targets: None, effects: None };
 
 fn fleet<'a>(ledger: &'a Ledger, brake: &'a BrakeConfig, targets: &'a [String]) -> Fleet<'a> {
@@ -63,6 +65,9 @@ fn calm() -> Situation<'static> {
         attempts_in_window: 0,
         fleet: nothing_done(),
         locked: None,
+        updating: None,
+        hand: None,
+        arbitration: &ARBITRATION,
     }
 }
 
@@ -94,6 +99,12 @@ fn the_first_guard_that_does_not_allow_decides_and_names_the_figure() {
     check(Situation { attempts_in_window: 3, ..calm() }, "budget", "deny", "the budget is 3 per 1h");
     let locked = Some(("service web", IncidentId(4)));
     check(Situation { locked, ..calm() }, "lock", "hold", "service web is being worked on by incident i4");
+    check(Situation { updating: Some("web"), ..calm() }, "updating", "hold", "web is in the middle of an update");
+    let hand = Hand { service: "web".into(), at: at(940), changed: "image".into() };
+    let says = "another hand changed web 1m ago (image); arbitration.hands leaves it 2m, 1m to go";
+    check(Situation { hand: Some(&hand), ..calm() }, "another_hand", "hold", says);
+    let before = Hand { at: at(880), ..hand };
+    check(Situation { hand: Some(&before), ..calm() }, "all", "allow", "");
     // The order is DESIGN's: a pause is named before anything else.
     check(Situation { stops: pulled("x"), attempts_in_window: 3, locked, ..calm() }, "paused", "hold", "x");
 }
@@ -192,6 +203,18 @@ fn of_the_freezes_that_are_in_force_for_a_rule_the_last_to_end_holds_it() {
     check("00:00 - 02:00", none(), &two, Some("rule scale-out"));
 }
 
+fn no_effect() -> Effect {
+    Effect {
+        at: at(1000),
+        rule: "scale-out".into(),
+        incident: IncidentId(99),
+        run: RunId(99),
+        seq: 0,
+        targets: Vec::new(),
+        way: None,
+    }
+}
+
 /// Effects at these seconds, each on these targets.
 fn ledger(effects: &[(i64, &[&str])]) -> Ledger {
     let mut ledger = Ledger::default();
@@ -204,6 +227,7 @@ fn ledger(effects: &[(i64, &[&str])]) -> Ledger {
             run: RunId(run),
             seq: 0,
             targets,
+            way: None,
         });
     }
     ledger
@@ -218,8 +242,16 @@ fn a_budget_counts_what_all_rules_did_to_a_target_and_in_all() {
         let targets: Vec<String> = names.iter().map(ToString::to_string).collect();
         let fleet = Fleet { target, engine, ..fleet(&done, &NO_BRAKE, &targets) };
         let (by, said) = before_run(&rule, &Situation { fleet, ..calm() });
-        let change =
-            Change { now: calm().now, stops: no_stops(), fleet, companies: &[], counted: false, gives_back: false };
+        let change = Change {
+            now: calm().now,
+            stops: no_stops(),
+            fleet,
+            effect: &no_effect(),
+            arbitration: calm().arbitration,
+            companies: &[],
+            counted: false,
+            gives_back: false,
+        };
         assert_eq!(before_change(Some(&rule), &change), (by, said.clone()));
         for exempt in [Change { counted: true, ..change.clone() }, Change { gives_back: true, ..change.clone() }] {
             assert_eq!(before_change(Some(&rule), &exempt).1, Verdict::Allow);
@@ -250,8 +282,16 @@ fn the_fleet_brake_pulls_at_too_many_effects_or_targets_and_holds_until_it_is_re
     let check = |brake: BrakeConfig, released_at, names: &[&str], expect: &str| {
         let targets: Vec<String> = names.iter().map(ToString::to_string).collect();
         let fleet = Fleet { released_at, ..fleet(&done, &brake, &targets) };
-        let change =
-            Change { now: calm().now, stops: no_stops(), fleet, companies: &[], counted: false, gives_back: true };
+        let change = Change {
+            now: calm().now,
+            stops: no_stops(),
+            fleet,
+            effect: &no_effect(),
+            arbitration: calm().arbitration,
+            companies: &[],
+            counted: false,
+            gives_back: true,
+        };
         let (by, said) = before_change(Some(&rule()), &change);
         // Of several targets a run need change but one.
         if names.len() == 1 {
@@ -308,8 +348,16 @@ fn what_belongs_together_is_changed_a_part_at_a_time() {
         }
         let done = ledger(&[(900, &["service b"]), (900, &["service c"])]);
         let fleet = fleet(&done, &NO_BRAKE, &[]);
-        let change =
-            Change { now: at(1000), stops: no_stops(), fleet, companies: &companies, counted: false, gives_back: true };
+        let change = Change {
+            now: at(1000),
+            stops: no_stops(),
+            fleet,
+            effect: &no_effect(),
+            arbitration: calm().arbitration,
+            companies: &companies,
+            counted: false,
+            gives_back: true,
+        };
         let (_, said) = before_change(Some(&of_rule), &change);
         let text = match &said {
             Verdict::Hold { page: Page::Later, reason, .. } | Verdict::Deny(reason) => reason.to_string(),
@@ -379,8 +427,16 @@ fn one_node_at_a_time_counts_those_that_are_out_of_work() {
         let companies: Vec<Company> = nodes(&all, "a", cap, None).into_iter().collect();
         let nothing = Ledger::default();
         let fleet = fleet(&nothing, &NO_BRAKE, &[]);
-        let change =
-            Change { now: at(1000), stops: no_stops(), fleet, companies: &companies, counted: false, gives_back: true };
+        let change = Change {
+            now: at(1000),
+            stops: no_stops(),
+            fleet,
+            effect: &no_effect(),
+            arbitration: calm().arbitration,
+            companies: &companies,
+            counted: false,
+            gives_back: true,
+        };
         match before_change(Some(&rule()), &change) {
             (_, Verdict::Hold { reason, .. }) => {
                 assert!(!expect.is_empty() && reason.text.contains(expect), "{reason}");
@@ -396,4 +452,47 @@ fn one_node_at_a_time_counts_those_that_are_out_of_work() {
     check(node("b", "manager", "down", "active"), says);
     check(node("b", "manager", "ready", "drain"), "");
     assert_eq!(nodes(&[], "a", AtOnce::default(), None), None);
+}
+
+#[test]
+fn what_another_rule_has_just_raised_is_not_lowered() {
+    let effect = |second, rule: &str, run, target: &str, way| Effect {
+        at: at(second),
+        rule: rule.into(),
+        run: RunId(run),
+        targets: vec![target.into()],
+        way,
+        ..no_effect()
+    };
+    let mut done = Ledger::default();
+    done.note(&effect(920, "old", 1, "service web", Some(Way::Up)));
+    done.note(&effect(970, "other", 2, "service api", Some(Way::Up)));
+    done.note(&effect(980, "scale-out", 3, "service db", Some(Way::Up)));
+    let check = |target: &str, way, expect: &str| {
+        let asked = effect(1000, "scale-out", 9, target, way);
+        let change = Change {
+            now: at(1000),
+            stops: no_stops(),
+            fleet: fleet(&done, &NO_BRAKE, &asked.targets),
+            effect: &asked,
+            arbitration: calm().arbitration,
+            companies: &[],
+            counted: false,
+            gives_back: false,
+        };
+        match before_change(Some(&rule()), &change) {
+            (by, Verdict::Hold { until: Some(until), page: Page::Later, reason }) => {
+                assert_eq!((by, until), ("opposite", at(1030)));
+                assert!(!expect.is_empty() && reason.text.contains(expect), "{reason}");
+            }
+            (_, said) => assert_eq!((said, expect), (Verdict::Allow, "")),
+        }
+    };
+    let says = "rule other raised service api 30s ago (r2), and rule scale-out is about to do the opposite";
+    check("service api", Some(Way::Down), says);
+    check("service api", Some(Way::Up), "");
+    check("service api", None, "");
+    // Too long ago, and the rule's own.
+    check("service web", Some(Way::Down), "");
+    check("service db", Some(Way::Down), "");
 }
