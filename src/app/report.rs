@@ -60,6 +60,9 @@ pub fn escalation(facts: &Facts, reason: &Reason) -> Message {
 pub fn held(facts: &Facts, reason: &Reason) -> Message {
     let title = format!("{} is held back", subject(facts));
     let on = match &facts.incident.runbook {
+        Some(runbook) if facts.incident.state != State::Held => {
+            format!("The run of {runbook} that is under way goes on when it is released.")
+        }
         Some(runbook) => {
             format!("{runbook} runs when it is released, unless somebody acknowledges the incident first.")
         }

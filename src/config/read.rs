@@ -254,6 +254,11 @@ mod tests {
                 (_, "RUNBOOKD_LOG_FORMAT") => "json".to_string(),
                 (_, "RUNBOOKD_JOIN_ROLE") => "manager".to_string(),
                 (_, "RUNBOOKD_MAX_MODE") => "shadow".to_string(),
+                (_, "RUNBOOKD_ARBITRATION_HANDS") => "17s".to_string(),
+                (_, name) if name.starts_with("RUNBOOKD_BOUNDS_AT_ONCE_") => "25%".to_string(),
+                (_, name) if ["RUNBOOKD_BUDGETS_", "RUNBOOKD_BRAKE_"].iter().any(|start| name.starts_with(start)) => {
+                    "7 per 17m".to_string()
+                }
                 (Value::Bool(set), _) => (!set).to_string(),
                 (Value::Number(number), _) => (number.as_u64().expect("whole") + 1).to_string(),
                 (Value::Array(_), _) => r#"["alertname=Watchdog"]"#.to_string(),
@@ -264,6 +269,16 @@ mod tests {
             assert_ne!(loaded.config, Config::default(), "{variable} changes nothing");
             assert_eq!(loaded.warnings, Vec::<String>::new());
         }
+    }
+
+    #[test]
+    fn an_empty_variable_takes_a_limit_away() {
+        let set = env(&[("RUNBOOKD_BRAKE_TARGETS", ""), ("RUNBOOKD_BUDGETS_ENGINE", "5 per 1h")]);
+        let config = overlay(Config::default(), set).expect("valid").config;
+        assert_eq!((config.brake.targets, config.brake.effects), (None, Config::default().brake.effects));
+        assert_eq!(config.budgets.engine, "5 per 1h".parse().ok());
+        let wrong = overlay(Config::default(), env(&[("RUNBOOKD_BRAKE_EFFECTS", "5 per 1s")])).expect_err("too short");
+        assert!(wrong.to_string().contains("per 1m to 30d"), "{wrong}");
     }
 
     #[test]

@@ -16,19 +16,20 @@ mod tests {
     use crate::http::problem::Problem;
     use crate::http::router::{Access, routes};
     use crate::http::view::{
-        ApprovalCommand, ApprovalView, BreakerView, Check, Command, EffectivenessView, EventsView, IncidentDetail,
-        IncidentPage, IncidentView, JoinView, LevelView, PauseView, Readiness, RuleView, RunAccepted, RunDetail,
-        RunPage, RunRequest, RunView, RunbookView, ServiceView, StepView, TransitionView, TrustView, UndoRequest,
-        UndoStarted, UndoStepView, UndoView,
+        ApprovalCommand, ApprovalView, BrakeView, BreakerView, Check, Command, EffectivenessView, EventsView,
+        FreezeRequest, FreezeView, IncidentDetail, IncidentPage, IncidentView, JoinView, LevelView, PauseView,
+        Readiness, RuleView, RunAccepted, RunDetail, RunPage, RunRequest, RunView, RunbookView, ServiceView, StepView,
+        TransitionView, TrustView, UndoRequest, UndoStarted, UndoStepView, UndoView,
     };
     use crate::model::alert::{Alert, Fingerprint, GroupRef, Level, Status};
     use crate::model::cluster::{self, Node, Service, UpdateState};
     use crate::model::duration::Duration;
+    use crate::model::freeze::{Freeze, FreezeId, Scope};
     use crate::model::hook::deploy;
     use crate::model::incident::{Incident, IncidentId, Reason, State, Transition};
     use crate::model::label::Labels;
-    use crate::model::mode::{Answer, Approval, Approvers, Mode, Plan, Subject, Then};
-    use crate::model::rule::{Rule, Verify};
+    use crate::model::mode::{Answer, Approval, Mode, Plan, Subject, Then};
+    use crate::model::rule::Rule;
     use crate::model::run::{Handler, Input, ProgramHash, Run, RunId, RunState};
     use crate::model::step::{Intent, Outcome, Step, StepError};
     use jiff::Timestamp;
@@ -129,7 +130,7 @@ mod tests {
         check("Intent", step.intent.as_ref().expect("an intent"));
         check("StepError", step.error.as_ref().expect("an error"));
         check("Step", &step);
-        check("Rule", &RuleView::from(&rule()));
+        check("Rule", &RuleView::from(&Rule::matching("", Vec::new())));
         let step = UndoStepView { seq: 0, did: "x".into(), undo: "does".into(), what: "x".into() };
         check("UndoStep", &step);
         let plan = UndoView { run: RunId(1), plan: "x".into(), refused: None, steps: vec![step], source: "x".into() };
@@ -144,6 +145,19 @@ mod tests {
         check("Node", &node());
         check("Join", &JoinView { managers: vec![], token: String::new() });
         check("Pause", &PauseView::from(None));
+        check("Brake", &BrakeView::from(None));
+        let freeze = Freeze {
+            id: FreezeId(1),
+            scope: Scope::All,
+            by: "me".into(),
+            reason: String::new(),
+            at: Timestamp::UNIX_EPOCH,
+            until: Timestamp::UNIX_EPOCH,
+        };
+        check("Freeze", &FreezeView::from(freeze));
+        let some = || Some("x".to_string());
+        let (by, reason) = ("me".into(), "x".into());
+        check("FreezeRequest", &FreezeRequest { by, reason, lasts: some(), until: some(), rule: some(), tag: some() });
         check("Command", &Command { by: "me".into(), reason: String::new() });
         check("Events", &EventsView { intake: Some(1), events: 1, ignored: 0 });
         check("RunAccepted", &RunAccepted { intake: 1, request: "x".into(), rules: vec![] });
@@ -161,6 +175,7 @@ mod tests {
             ("NodeList", "nodes"),
             ("ApprovalList", "approvals"),
             ("TrustList", "rules"),
+            ("FreezeList", "freezes"),
         ];
         for (list, items) in lists {
             check(list, &json!({ items: [] }));
@@ -289,35 +304,6 @@ mod tests {
             error: Some(StepError::new("timeout", "it ran out")),
             started_at: Timestamp::UNIX_EPOCH,
             finished_at: None,
-        }
-    }
-
-    fn rule() -> Rule {
-        Rule {
-            name: String::new(),
-            place: String::new(),
-            on: None,
-            schedule: None,
-            own: false,
-            matchers: vec![],
-            by: vec![],
-            runbook: None,
-            params: BTreeMap::new(),
-            mode: Mode::Auto,
-            approve: Approvers::default(),
-            earned_after: Rule::EARNED_AFTER,
-            allow: vec![],
-            cooldown: None,
-            budget: None,
-            breaker: None,
-            hold_at_most: Rule::HOLD_AT_MOST,
-            replicas: None,
-            attempts: 1,
-            retry_after: Rule::RETRY_AFTER,
-            verify: Verify::default(),
-            channel: None,
-            severity: None,
-            goes_on: false,
         }
     }
 

@@ -481,6 +481,8 @@ impl Board {
         self.catalog = catalog;
         self.ask_anew();
         self.route_unmatched(now);
+        // A rule's windows may be others now.
+        self.consider_held("freeze", now);
     }
 
     pub(super) fn route_unmatched(&mut self, now: Timestamp) {
