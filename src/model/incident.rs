@@ -149,7 +149,7 @@ pub struct Incident {
     pub effects: Vec<String>,
     /// `on_resolved` was started: it runs once.
     pub gave_back: bool,
-    /// Targets that its runs locked beyond those that its rule's grant names literally.
+    /// Targets that it has locked, until verification ends.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub locks: Vec<String>,
     /// The event that it is about. An alert's incident has none.

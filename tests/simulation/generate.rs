@@ -262,7 +262,10 @@ pub fn plan(seed: u64) -> Plan {
     let mut rules: Vec<RuleSpec> = sorts.iter().map(|sort| (sort.make)(rng)).collect();
     // Another rule on the same alert, which has it too where the first says so.
     if rng.u8(..4) == 0 {
-        let again = RuleSpec { name: "again".into(), ..rules[0].clone() };
+        let mut again = RuleSpec { name: "again".into(), ..rules[0].clone() };
+        if again.runbook == Some("kinds") {
+            again.params = "whose: second".to_string();
+        }
         rules.push(again);
     }
     let alerts = alerts(rng, &sorts, services, nodes);

@@ -5,6 +5,7 @@ use crate::outside::takes_away;
 use crate::rules::{Mode, RuleSpec};
 use crate::time::{lived, millis};
 use futures_util::FutureExt;
+use jiff::Timestamp;
 use runbookd::adapters::cluster::sim::SimCluster;
 use runbookd::adapters::journal::memory::MemoryJournal;
 use runbookd::model::cluster::{JobIntent, Node, NodeIntent, Service, ServiceChange, ServiceIntent};
@@ -336,8 +337,8 @@ impl Oracle {
         }
     }
 
-    /// People hear of something.
-    pub fn told(&mut self, message: &Message) {
+    /// People hear of something; `twice` is said of what the console shows, which may have got through as well.
+    pub fn told(&mut self, message: &Message, twice: bool) {
         self.counts.messages += 1;
         self.note(|| {
             format!(
@@ -352,7 +353,7 @@ impl Oracle {
         }
         let known =
             serde_json::to_string(&Message { repeated: false, ..message.clone() }).expect("a message is plain data");
-        if !self.delivered.insert(known) && !message.repeated {
+        if !self.delivered.insert(known) && !message.repeated && !twice {
             self.broken(5, format!("people were told twice, and the second time does not say so: {}", message.title));
         }
     }
@@ -388,11 +389,12 @@ impl Oracle {
         }
     }
 
-    /// Invariant 5 at the end: the incidents that are neither resolved nor with a person who has heard of them.
-    pub fn unfinished(&self, incidents: &[Incident]) -> Vec<String> {
+    /// Invariant 5 at the end: the incidents opened before `until` that are neither resolved nor with a person who has heard of them.
+    pub fn unfinished(&self, incidents: &[Incident], until: Timestamp) -> Vec<String> {
         let with_person =
             |incident: &Incident| incident.state == State::Escalated && self.heard.contains_key(&incident.id);
-        let left = incidents.iter().filter(|incident| incident.state != State::Resolved && !with_person(incident));
+        let of_play = incidents.iter().filter(|incident| incident.opened_at <= until);
+        let left = of_play.filter(|incident| incident.state != State::Resolved && !with_person(incident));
         left.map(|incident| {
             format!("{} {} [{}] of {:?}: {}", incident.id, incident.state, incident.key, incident.rule, incident.reason)
         })

@@ -428,7 +428,7 @@ impl Alerts for Outside {
 impl Humans for Outside {
     async fn deliver(&self, message: &Message, thread: Option<&ThreadRef>) -> Result<Option<ThreadRef>, DeliverError> {
         let told = self.call(Port::People, true, || {
-            self.oracle().told(message);
+            self.oracle().told(message, false);
             Ok(())
         });
         match told.await {
@@ -451,7 +451,7 @@ pub struct Console(pub Arc<Outside>);
 #[async_trait]
 impl Humans for Console {
     async fn deliver(&self, message: &Message, _: Option<&ThreadRef>) -> Result<Option<ThreadRef>, DeliverError> {
-        self.0.oracle().told(message);
+        self.0.oracle().told(message, true);
         Ok(None)
     }
 }

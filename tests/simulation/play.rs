@@ -101,8 +101,8 @@ struct Stage<'a> {
     posted: u64,
     /// The process is to be killed at this write, and how long it is down then.
     crash: Option<(u64, bool, u64)>,
-    /// When everything became calm.
-    calm: Option<u64>,
+    /// When everything became calm, and what the wall clock showed then.
+    calm: Option<(u64, jiff::Timestamp)>,
 }
 
 #[derive(Clone, Copy)]
@@ -377,7 +377,7 @@ impl Stage<'_> {
                 // What people wanted to do while no process was there is forgotten.
                 let (acts, of_people) = (&self.plan.acts, |act: &Act| !matches!(act, Act::Notify { .. }));
                 self.agenda.retain(|_, due| !matches!(due, Due::Act(at) if of_people(&acts[*at].1)));
-                self.calm = Some(millis());
+                self.calm = Some((millis(), time::now()));
             }
             other => self.act_outside(other),
         }
@@ -563,13 +563,13 @@ impl Stage<'_> {
 
     /// Has everything come to its end?
     fn over(&self, alive: &Alive) -> bool {
-        let Some(calm) = self.calm.filter(|calm| millis() > calm + QUIET) else { return false };
+        let Some((calm, at)) = self.calm.filter(|(calm, _)| millis() > calm + QUIET) else { return false };
         let incidents = incidents(&alive.journal);
-        let mut left = self.outside.oracle().unfinished(&incidents);
+        let mut left = self.outside.oracle().unfinished(&incidents, at);
         left.extend(
             runs(&alive.journal)
                 .iter()
-                .filter(|run| !run.state.ended())
+                .filter(|run| !run.state.ended() && run.started_at <= at)
                 .map(|run| format!("run {} {:?}", run.id, run.state)),
         );
         let unsent = alive.journal.outbox_depth().now_or_never().and_then(Result::ok).unwrap_or_default();

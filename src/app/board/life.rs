@@ -226,7 +226,7 @@ impl Board {
         match verdict {
             Verdict::Allow => {
                 let text = format!("rule {} runs {}", rule.name, rule.runbook.as_deref().unwrap_or_default());
-                self.locks.take(id, &targets);
+                self.lock(id, &targets);
                 self.step(id, Event::Allowed, Reason::new("allowed", text), now);
             }
             Verdict::Rehearse => self.rehearse(id, rule, now),

@@ -99,16 +99,16 @@ impl Board {
     fn lock_verifying(&mut self) {
         let verifying: Vec<(IncidentId, Vec<String>)> = (self.incidents.values())
             .filter(|incident| incident.state == State::Verifying)
-            .filter_map(|incident| Some((incident.id, Self::held_targets(&*self.rule_of(incident)?, incident))))
+            .map(|incident| (incident.id, Self::held_targets(self.rule_of(incident).as_deref(), incident)))
             .collect();
         for (id, targets) in verifying {
             self.lock_free(id, targets);
         }
     }
 
-    /// What an incident had locked: what its rule names, and what its runs named.
-    fn held_targets(rule: &Rule, incident: &Incident) -> Vec<String> {
-        let mut targets = Self::literal_targets(rule, incident);
+    /// What an incident had locked. Journals of old do not hold what its rule names literally.
+    fn held_targets(rule: Option<&Rule>, incident: &Incident) -> Vec<String> {
+        let mut targets = rule.map_or_else(Vec::new, |rule| Self::literal_targets(rule, incident));
         targets.extend(incident.locks.iter().cloned());
         targets
     }
@@ -129,8 +129,7 @@ impl Board {
             let rule = rule.filter(|_| run.undoes.is_none());
             let locked = match rule {
                 _ if run.shadow => Vec::new(),
-                Some(rule) => Self::held_targets(&rule, incident),
-                None => incident.locks.clone(),
+                rule => Self::held_targets(rule.as_deref(), incident),
             };
             let locked = self.lock_free(run.incident, locked);
             self.live.insert(run.incident, run.id);

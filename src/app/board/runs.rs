@@ -357,21 +357,25 @@ impl Board {
     /// another works on its target by now: then its first step that names the target waits for it.
     pub(super) fn lock_free(&mut self, id: IncidentId, mut targets: Vec<String>) -> Vec<String> {
         targets.retain(|target| self.locks.taken(id, std::slice::from_ref(target)).is_none());
-        self.locks.take(id, &targets);
+        self.lock(id, &targets);
         targets
+    }
+
+    /// Locks targets that are free. What is locked is journalled: the rule may be another, or gone, after a restart.
+    pub(super) fn lock(&mut self, id: IncidentId, targets: &[String]) {
+        self.locks.take(id, targets);
+        let known = self.incidents.get(&id).map_or(&[][..], |incident| &incident.locks);
+        let new: Vec<String> = targets.iter().filter(|target| !known.contains(target)).cloned().collect();
+        if !new.is_empty() {
+            self.edit(id, |incident| incident.locks.extend(new));
+        }
     }
 
     /// Locks targets that a step names for the first time. `Err` names the holder.
     pub fn lock_more(&mut self, run: &Run, targets: &[String]) -> Result<(), Reason> {
         match self.locks.taken(run.incident, targets) {
             None => {
-                self.locks.take(run.incident, targets);
-                // Literal ones are known from the rule; these must be journalled to be known after a restart.
-                self.edit(run.incident, |incident| {
-                    let new = targets.iter().filter(|target| !incident.locks.contains(target)).cloned();
-                    let new: Vec<String> = new.collect();
-                    incident.locks.extend(new);
-                });
+                self.lock(run.incident, targets);
                 Ok(())
             }
             Some((target, holder)) => {

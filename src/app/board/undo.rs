@@ -35,11 +35,10 @@ impl Board {
         let id = self.open(None, &format!("undo of {undoes}"), now);
         let labels = [("event", EVENT), ("run", &undoes.to_string()), ("by", &wish.by)].into_iter().collect();
         let event = Event::new(On::Manual, labels, now);
-        self.locks.take(id, &targets);
+        self.lock(id, &targets);
         self.edit(id, |incident| {
             incident.labels = event.labels.clone();
             incident.runbook = Some(RUNBOOK.to_string());
-            incident.locks = targets;
             incident.event = Some(event.into());
         });
         let why = if wish.reason.is_empty() { String::new() } else { format!(": {}", wish.reason) };

@@ -99,7 +99,7 @@ impl Executor {
             Some(Intent::Reload { target, service }) => {
                 // A reload is idempotent: it is repeated, if it still may.
                 let (target, service) = (target.clone(), service.clone());
-                match self.may_reload(work, &target).await {
+                match self.may_reload_again(work, &target).await {
                     Ok(()) => self.call_reload(work, step, &target, service.as_deref()).await,
                     Err(stop) => self.stopped(work, step, stop),
                 }
@@ -384,6 +384,7 @@ impl Executor {
         self.may_begin(work).await?;
         let moved = ServiceIntent { version: found.version, ..intent };
         self.ask_guards(work, &step.primitive, &[(moved.clone(), found)])?;
+        self.still_permitted(work)?;
         self.lock(work, lock_name(&step.primitive, &moved.service).into_iter().collect()).await?;
         if let Some(Intent::Services(intents)) = &mut step.intent
             && intents[at].version != moved.version
@@ -427,6 +428,11 @@ impl Executor {
         self.may_begin(work).await
     }
 
+    async fn may_reload_again(self: &Arc<Self>, work: &mut Work, target: &str) -> Result<(), Stop> {
+        self.may_reload(work, target).await?;
+        self.still_permitted(work)
+    }
+
     async fn call_reload(self: &Arc<Self>, work: &mut Work, step: Step, target: &str, service: Option<&str>) -> Flow {
         if work.run.shadow {
             return self.answer(work, step, Outcome::Applied, Ok(Value::Null));
@@ -444,6 +450,10 @@ impl Executor {
             }
             if !self.pause_for(std::time::Duration::from_secs(1 << tries.min(4))).await {
                 return Flow::Leave;
+            }
+            // Asked anew: the rule may have changed, or the switch been pulled.
+            if let Err(stop) = self.may_reload_again(work, target).await {
+                return self.stopped(work, step, stop);
             }
         }
     }

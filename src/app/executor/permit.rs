@@ -56,6 +56,20 @@ impl Executor {
         }
     }
 
+    /// May an effect that is in doubt, and was not had, be had after all? It was permitted when it was decided on; the rule may be another by now.
+    pub(super) fn still_permitted(&self, work: &Work) -> Result<(), Stop> {
+        let asked = !work.run.shadow && work.run.undoes.is_none();
+        let Some(rule) = self.rule(work).filter(|_| asked) else { return Ok(()) };
+        let text = match rule.mode.min(self.parts.config.max_mode) {
+            Mode::Shadow => format!("rule {} is in shadow mode now: it changes nothing", rule.name),
+            Mode::Approve if work.run.plan.is_none() => {
+                format!("rule {} asks for approval now, and nobody has approved this", rule.name)
+            }
+            _ => return Ok(()),
+        };
+        self.verdict(Err(("mode", Reason::new("mode", text))))
+    }
+
     async fn ask_permit(&self, work: &Work, plan: Option<Plan>) -> Result<Permit, Stop> {
         let (answer, told) = oneshot::channel();
         let input = Input::Permit { run: Box::new(work.run.clone()), plan, answer };

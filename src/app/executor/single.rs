@@ -162,6 +162,8 @@ impl Executor {
                     // Asked anew: the rule may have changed, or the switch been pulled.
                     Settled::NotApplied => self.may_send_again(work, step).await?,
                 }
+            } else if tries > 0 {
+                self.may_send_again(work, step).await?;
             }
             let error = match self.call_for(work, intent, &label).await {
                 Ok(value) => return Ok(value),
@@ -196,6 +198,7 @@ impl Executor {
         self.may_begin(work).await?;
         let target = target_of(step);
         self.verdict(guard::before_call(self.rule(work).as_deref(), &labels_of(work), &step.primitive, &target))?;
+        self.still_permitted(work)?;
         let names = lock_name(&step.primitive, &target).into_iter().collect();
         self.lock(work, names).await.map(drop)
     }
