@@ -494,7 +494,7 @@ impl Executor {
         let acted_at = acting(steps).last().map(|step| step.finished_at.unwrap_or(step.started_at));
         let ended = Ended { run: run.clone(), effects: effects_of(steps), acted_at };
         // A dispatcher that is gone means that the process stops: the run ends anew at the next start.
-        let _ = self.inbox.send(Input::Ended(ended));
+        let _ = self.inbox.send(Input::Ended(Box::new(ended)));
     }
 }
 
