@@ -177,10 +177,11 @@ impl Writer {
             return Undo::Cannot("tasks that were replaced do not come back".to_string());
         }
         let back = back(&from, &to);
-        if fields_hold(&from, service) {
+        let seen = without_absent_limits(service);
+        if fields_hold(&back, &seen) {
             return Undo::AsBefore(format!("{name} is as it was before the update"));
         }
-        if !fields_hold(&to, service) {
+        if !fields_hold(&to, &seen) {
             return Undo::Changed(format!("{name} is no longer as the run's update left it"));
         }
         self.read_service(name);
@@ -341,9 +342,15 @@ impl Writer {
     }
 }
 
+/// A limit that is not there is none, which `update` writes as 0.
+fn without_absent_limits(service: &Service) -> Service {
+    let Limits { nano_cpus, memory_bytes } = service.limits;
+    let limits = Limits { nano_cpus: nano_cpus.or(Some(0)), memory_bytes: memory_bytes.or(Some(0)) };
+    Service { limits, ..service.clone() }
+}
+
 /// What sets the fields of `to` back to what `from` recorded.
 fn back(from: &SpecFields, to: &SpecFields) -> SpecFields {
-    // A limit that was not there is none, which `update` writes as 0.
     let limit = |set: Option<i64>, before: Option<i64>| set.map(|_| before.unwrap_or(0));
     let before = from.limits.clone().unwrap_or_default();
     SpecFields {
