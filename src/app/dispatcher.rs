@@ -26,7 +26,7 @@ const HOUSEKEEPING: Duration = Duration::from_secs(30);
 
 /// What the dispatcher is told by executors, HTTP handlers and timers.
 pub enum Input {
-    Ended(Ended),
+    Ended(Box<Ended>),
     /// `notify` in a run: step and message in one transaction.
     Notify {
         run: Box<Run>,
@@ -267,7 +267,7 @@ impl Dispatcher {
         let board = &mut self.board;
         // Whoever asked may be gone: an answer that nobody takes is dropped.
         match input {
-            Input::Ended(ended) => board.run_ended(ended, now),
+            Input::Ended(ended) => board.run_ended(*ended, now),
             Input::Notify { run, step, text, done } => {
                 board.notify(&run, *step, &text, now);
                 self.answers.push(Box::new(move || {

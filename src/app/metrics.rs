@@ -1,6 +1,6 @@
 //! The metrics that `/metrics` shows, under Prometheus' naming rules. Small typed methods, so that callers know no names.
 //!
-//! Labels have small closed sets of values (outcomes, states, guards, codes of reasons), never a label of an alert.
+//! Labels have small closed sets of values (outcomes, states, guards, codes of reasons, names of rules and runbooks), never a label of an alert.
 
 use crate::model::effectiveness::Judgement;
 use crate::model::event::On;

@@ -231,7 +231,8 @@ fn subject(facts: &Facts) -> String {
         },
         name => name,
     };
-    let place = ["service", "node", "instance", "job"].iter().map(|name| labels.value(name)).find(|at| !at.is_empty());
+    let place =
+        ["service", "node", "instance", "job", "run"].iter().map(|name| labels.value(name)).find(|at| !at.is_empty());
     match place {
         Some(place) => format!("{} {}", visible(what, 60), visible(place, 50)),
         None => visible(what, 100),

@@ -294,6 +294,15 @@ mod tests {
     }
 
     #[test]
+    fn the_watchdog_is_named_by_matchers() {
+        let watchdog = |text: &str| parse("runbookd.yaml", text).expect("valid").watchdog.parsed();
+        assert_eq!(watchdog("watchdog: { match: ['alertname = Watchdog'] }\n").map(|all| all.len()), Ok(1));
+        assert_eq!(watchdog("watchdog: { every: 1m }\n").map(|all| all.len()), Ok(0));
+        let wrong = watchdog("watchdog: { match: ['alertname'] }\n").map(|all| all.len()).expect_err("no matcher");
+        assert!(wrong.starts_with("watchdog.match: \"alertname\": "), "{wrong}");
+    }
+
+    #[test]
     fn reload_targets_can_come_from_the_environment_alone() {
         let set = [
             ("RUNBOOKD_RELOAD_MY_PROM_HTTP", "http://p/-/reload"),

@@ -364,7 +364,7 @@ impl Board {
     }
 
     /// An incident that no alert belongs to: a person closes it.
-    pub(super) fn without_alert(&mut self, key: &str, labels: &Labels, reason: Reason, now: Timestamp) {
+    fn without_alert(&mut self, key: &str, labels: &Labels, reason: Reason, now: Timestamp) {
         // A fingerprint that no alert has: nothing joins it, nothing resolves it.
         let id = self.join_or_open(None, key, Err(reason), Fingerprint(0), now);
         self.edit(id, |incident: &mut Incident| incident.alerts.clear());

@@ -115,7 +115,7 @@ impl Board {
     }
 
     /// It fires again within the flap window.
-    fn refire(&mut self, id: IncidentId, told: Result<(), Reason>, now: Timestamp) {
+    pub(super) fn refire(&mut self, id: IncidentId, told: Result<(), Reason>, now: Timestamp) {
         if told.is_ok() && self.decays(id, now) {
             return self.fires_still(id, now);
         }

@@ -400,7 +400,8 @@ impl Board {
             counted: self.ledger.knows(&effect),
             gives_back: run.handler == Handler::OnResolved,
         };
-        let (guard, verdict) = guard::before_change(self.catalog.rule(&run.rule).map(|rule| &**rule), &change);
+        let rule = crate::engine::undo::in_force(run, self.catalog.rule(&run.rule));
+        let (guard, verdict) = guard::before_change(rule.as_deref(), &change);
         match &verdict {
             Verdict::Allow => self.ledger.note(&effect),
             _ => self.metrics.verdict(guard, verdict.name()),

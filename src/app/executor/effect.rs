@@ -208,11 +208,7 @@ impl Executor {
     }
 
     pub(super) fn rule(&self, work: &Work) -> Option<Arc<Rule>> {
-        let rule = self.parts.catalog.load().rule(&work.run.rule).cloned();
-        match work.run.undoes {
-            Some(_) => Some(Arc::new(undo::rule(&work.run, rule.as_deref()))),
-            None => rule,
-        }
+        undo::in_force(&work.run, self.parts.catalog.load().rule(&work.run.rule))
     }
 
     fn ask_guards(&self, work: &Work, primitive: &str, decided: &[(ServiceIntent, Service)]) -> Result<(), Stop> {

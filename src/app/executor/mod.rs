@@ -525,7 +525,7 @@ impl Executor {
             Ended { run: run.clone(), effects: effects_of(steps), plan: None, acted_at }
         };
         // A dispatcher that is gone means that the process stops: the run ends anew at the next start.
-        let _ = self.inbox.send(Input::Ended(ended));
+        let _ = self.inbox.send(Input::Ended(Box::new(ended)));
     }
 }
 
