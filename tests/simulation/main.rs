@@ -21,7 +21,10 @@ const SEEDS: u64 = 3_000;
 fn no_invariant_is_broken_whatever_happens() {
     let outcome = runner::run(0..SEEDS, 2, Some(Duration::from_secs(300)));
     println!("{outcome}");
-    assert!(outcome.failures.is_empty(), "{}", outcome.failures.join("\n"));
+    if let Some(seed) = outcome.failed.first() {
+        let least = runner::on_deep_stack(|| runner::minimise(*seed));
+        panic!("{}\nwhat is left of seed {seed}:\n{}", outcome.failures.join("\n"), least.trace.join("\n"));
+    }
 }
 
 #[test]

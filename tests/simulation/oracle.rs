@@ -81,7 +81,9 @@ pub struct Oracle {
     delivered: BTreeSet<String>,
     /// Since when, in time lived, each incident is held.
     held: BTreeMap<IncidentId, u64>,
-    /// By how much the wall clock was set back in all.
+    /// The wall clock was set.
+    pub jumped: bool,
+    /// By how much it was set back in all.
     pub set_back: u64,
     /// Posts answered 2xx.
     pub answered: BTreeSet<u64>,
@@ -177,6 +179,14 @@ impl Oracle {
 
     pub fn in_force(&mut self, rules: Arc<Vec<RuleSpec>>) {
         self.force.push((millis(), rules));
+    }
+
+    /// The rule of this name, if it has been in force unchanged in these limits all the time.
+    pub fn steady(&self, name: &str) -> Option<&RuleSpec> {
+        let mut all = self.force.iter().map(|(_, rules)| rules.iter().find(|rule| rule.name == name));
+        let first = all.next()??;
+        let same = |rule: &RuleSpec| rule.budget == first.budget && rule.cooldown_secs == first.cooldown_secs;
+        all.all(|rule| rule.is_some_and(same)).then_some(first)
     }
 
     pub fn journal_fails(&mut self) {

@@ -470,7 +470,9 @@ impl Stage<'_> {
             Act::Jump(secs) => {
                 time::jump(*secs);
                 let back = u64::try_from(-*secs).unwrap_or(0) * 1_000;
-                self.outside.oracle().set_back += back;
+                let mut oracle = self.outside.oracle();
+                oracle.jumped = true;
+                oracle.set_back += back;
             }
             Act::Deploy { service, tag, bad } => {
                 let (image, commit) = (image_of(*service, *tag, *bad), self.marker());
@@ -625,6 +627,7 @@ impl Stage<'_> {
         }
         oracle.applied_once(&self.outside.cluster);
         replay::one_at_a_time(&mut oracle, &runs);
+        replay::within_limits(&mut oracle, journal, &incidents, &runs);
         replay::same_again(&mut oracle, journal, &runs, &self.files);
     }
 }

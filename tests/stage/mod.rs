@@ -421,7 +421,7 @@ impl Stage {
     pub fn clock_start(&self) -> jiff::Timestamp {
         match self.clock {
             Clock::Simulated { base, .. } => base,
-            Clock::System => unreachable!("a stage has a simulated clock"),
+            Clock::System | Clock::Driven(_) => unreachable!("a stage has a simulated clock"),
         }
     }
 }
