@@ -76,6 +76,7 @@ pub struct Oracle {
     /// What may be done once only.
     done: BTreeSet<String>,
     paused_since: Option<u64>,
+    pub releases: u64,
     /// When people last heard of each incident.
     heard: BTreeMap<IncidentId, u64>,
     delivered: BTreeSet<String>,
@@ -204,9 +205,16 @@ impl Oracle {
         self.approved.insert(incident);
     }
 
-    /// The kill switch is pulled, durably.
-    pub fn paused(&mut self, paused: bool) {
-        self.paused_since = paused.then(millis);
+    /// The kill switch is pulled, durably: if it was not released since it was asked for, after so many releases.
+    pub fn paused(&mut self, releases: u64) {
+        if self.releases == releases {
+            self.paused_since = Some(millis());
+        }
+    }
+
+    pub fn released(&mut self) {
+        self.releases += 1;
+        self.paused_since = None;
     }
 
     /// Invariants 2, 3 and 4, and the kill switch: may this leave the process?

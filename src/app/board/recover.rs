@@ -10,7 +10,7 @@ use crate::model::rule::Rule;
 use crate::model::run::{Handler, Run};
 use crate::ports::{Recovered, Write};
 use jiff::Timestamp;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 /// When the engine was last known to be alive, written every so often.
 const ALIVE: &str = "alive_at";
@@ -61,6 +61,7 @@ impl Board {
                 self.effects.insert((effect.rule.into(), effect.key.into()), (effect.at, effect.what));
             }
         }
+        self.lock_held(&found.runs);
         self.lock_verifying();
         self.take_runs(found.runs);
         self.wake_answered();
@@ -91,6 +92,17 @@ impl Board {
             }
         }
         self.metrics.set_paused(self.paused.is_some());
+    }
+
+    /// What is journalled as locked was locked: before anybody is given what a rule of today names.
+    fn lock_held(&mut self, runs: &[Run]) {
+        let at_work = runs.iter().filter(|run| !run.state.ended() && !run.shadow).map(|run| run.incident);
+        let verifying = self.incidents.values().filter(|incident| incident.state == State::Verifying);
+        let holders: BTreeSet<IncidentId> = at_work.chain(verifying.map(|incident| incident.id)).collect();
+        for id in holders {
+            let targets = self.incidents.get(&id).map_or_else(Vec::new, |incident| incident.locks.clone());
+            self.lock_free(id, targets);
+        }
     }
 
     /// What is being verified held its targets for certain: nobody else is given them.

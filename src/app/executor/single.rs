@@ -66,7 +66,7 @@ impl Executor {
             }
             let names = lock_name(&step.primitive, &target).into_iter().collect();
             let waited = self.lock(work, names).await?;
-            if !waited && self.paused.borrow().is_none() {
+            if !waited && (work.run.shadow || self.paused.borrow().is_none()) {
                 return Ok(decided);
             }
             self.may_begin(work).await?;
