@@ -99,8 +99,7 @@ pub fn observe(
                 && now.duration_since(resolved_at) < REORDER_WINDOW.signed()
             {
                 level.refire_at = Some(resolved_at + REORDER_WINDOW.signed());
-                // A post that comes late tells of an older start: with it, a late *resolved* of that episode would count for this one.
-                level.alert.starts_at = level.alert.starts_at.max(alert.starts_at);
+                level.alert.starts_at = alert.starts_at;
                 level.last_seen = now;
                 Change::Doubtful
             } else {
@@ -145,7 +144,8 @@ fn take(level: &mut Level, alert: &Alert, group: &GroupRef, now: Timestamp) {
     if level.group != *group {
         level.group = group.clone();
     }
-    level.alert.starts_at = alert.starts_at;
+    // A post that comes late tells of an older start: with it, a late *resolved* of that episode would count for this one.
+    level.alert.starts_at = level.alert.starts_at.max(alert.starts_at);
     level.alert.ends_at = alert.ends_at;
     level.last_seen = now;
     level.unconfirmed = false;
