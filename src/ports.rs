@@ -2,6 +2,7 @@
 
 use crate::model::alert::{Alert, Level};
 use crate::model::cluster::{Convergence, JobIntent, JobState, Node, NodeIntent, Service, ServiceIntent, Task};
+use crate::model::effect::Effect;
 use crate::model::incident::{Incident, IncidentId, State, Transition};
 use crate::model::join::{JoinRole, JoinToken};
 use crate::model::label::Labels;
@@ -298,6 +299,8 @@ pub struct Recovered {
     pub runs: Vec<Run>,
     /// For each (rule, incident key): when a step of one of its runs last had an effect, after `since`.
     pub last_effects: Vec<LastEffect>,
+    /// Every effect after `since`, in order of time (budgets, the fleet brake).
+    pub effects: Vec<Effect>,
     pub settings: Vec<(String, String)>,
     /// The highest ids given so far.
     pub last_incident: u64,

@@ -21,6 +21,8 @@ struct End {
     posts: usize,
     /// What is left of them.
     jobs: Vec<String>,
+    /// What each rule's attempts came to (helped, did not help, flapped), where a scenario is about that.
+    judged: BTreeMap<String, (u64, u64, u64)>,
 }
 
 async fn end_of(stage: &Stage, life: &Life) -> End {
@@ -33,7 +35,13 @@ async fn end_of(stage: &Stage, life: &Life) -> End {
     for name in stage.cluster.names() {
         groups.insert(name.clone(), stage.cluster.group(&name).await.map_or(0, |group| group.desired));
     }
+    let kept = life.app.effectiveness();
+    let judged = kept.iter().filter(|_| stage.effectiveness).map(|(rule, kept)| {
+        let tally = kept.total();
+        (rule.clone(), (tally.helped, tally.did_not_help, tally.flapped))
+    });
     End {
+        judged: judged.collect(),
         nodes: nodes.into_iter().flatten().map(|node| (node.name, node.availability)).collect(),
         groups,
         silences: stage.silences.lock().expect("unpoisoned").len(),
@@ -64,6 +72,10 @@ fn judge(scenario: &Scenario, undisturbed: &End, killed: &End, stage: &Stage) ->
     }
     if !killed.jobs.is_empty() {
         return Some(format!("of jobs that have ended there is left: {}", killed.jobs.join(", ")));
+    }
+    // Each attempt is judged once, whatever the process was at.
+    if killed.judged != undisturbed.judged && scenario.killed_may_end.is_empty() {
+        return Some(format!("attempts came to {:?}, undisturbed to {:?}", killed.judged, undisturbed.judged));
     }
     if *killed == *undisturbed {
         return None;

@@ -227,6 +227,12 @@ async fn the_newest_effect_of_each_rule_and_key_is_recovered(journal: Bed) {
         found.sort_by(|a, b| (&a.rule, &a.key).cmp(&(&b.rule, &b.key)));
         assert_eq!(found, expect, "since {since}");
     }
+    // What may have been changed counts, whatever became of it; what was so already does not.
+    let counted = recover(&journal, 39).await.effects;
+    let counted: Vec<(u64, u32, &str)> =
+        counted.iter().map(|effect| (effect.run.0, effect.seq, effect.targets[0].as_str())).collect();
+    let web = "service web";
+    assert_eq!(counted, [(4, 0, web), (3, 0, web), (1, 0, web), (2, 0, "reload target proxy"), (3, 3, web)]);
 }
 
 async fn ids_go_on_after_retention(journal: Bed) {

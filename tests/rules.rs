@@ -2,6 +2,7 @@
 
 use runbookd::cli::render;
 use runbookd::model::diagnostic::{Diagnostic, Severity};
+use runbookd::model::rule::{AtOnce, Share};
 use runbookd::runbook::catalog::{Catalog, Offers};
 use runbookd::runbook::{files, rules};
 use std::collections::BTreeSet;
@@ -76,6 +77,7 @@ rules:
     on: alert
     match: ['alertname = "HighLatency"', 'service =~ ".+"', 'severity !~ "info|none"']
     by: [service]
+    tags: [web, latency]
     runbook: scale_out
     params: { step: 2, factor: 1 }
     mode: auto
@@ -86,8 +88,11 @@ rules:
       cooldown: 5m
       budget: 3 per 1h
       breaker: 4
+      target_budget: 2 per 1h
+      at_once: { services: 25%, nodes: 1 }
       replicas: { min: 1, max: 8 }
       hold_at_most: 2m
+      freeze: ["Fri 16:00 - Mon 08:00 Europe/Berlin", "22:00 - 06:00"]
     attempts: 3
     retry_after: 45s
     verify: { resolved_within: 10m }
@@ -122,6 +127,11 @@ rules:
     let expect =
         r##"["service"] Some("scale_out") 5m 3 per 1h Some(4) Some((1, 8)) 2m 3 45s Some("#ops") Some("page") true"##;
     assert_eq!(figures, expect);
+    let windows: Vec<String> = rule.freeze.iter().map(ToString::to_string).collect();
+    assert_eq!(windows, ["Fri 16:00 - Mon 08:00 Europe/Berlin", "22:00 - 06:00"]);
+    assert_eq!(rule.tags, ["web", "latency"]);
+    assert_eq!(rule.target_budget, "2 per 1h".parse().ok());
+    assert_eq!(rule.at_once, AtOnce { services: Some(Share::Percent(25)), nodes: Some(Share::Count(1)) });
     assert_eq!(serde_json::to_string(&rule.params).expect("json"), r#"{"factor":1,"step":2}"#);
     let plain = &written[1].rule;
     assert_eq!((plain.attempts, plain.goes_on, plain.runbook.as_deref()), (1, false, None));
@@ -205,8 +215,9 @@ fn shipped_rules_and_runbooks_are_good() {
 fn shipped_rules_are_in_force_where_the_configuration_lacks_some_of_their_targets() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let check = |targets: &[&str], warned: &[&str]| {
-        let targets: Vec<String> = targets.iter().map(ToString::to_string).collect();
-        let catalog = Catalog::load(&root.join("rules"), &root.join("runbooks"), &targets, None);
+        let reload_targets = targets.iter().map(ToString::to_string).collect();
+        let offers = Offers { reload_targets, prometheus: true };
+        let catalog = Catalog::load(&root.join("rules"), &root.join("runbooks"), &offers, None);
         let catalog = catalog.unwrap_or_else(|found| panic!("{}", render::diagnostics(&found, false)));
         assert!(catalog.rule("reconfigure-for-service").is_some());
         let mut told: Vec<String> = catalog.warnings.iter().map(|warning| warning.message.clone()).collect();

@@ -111,6 +111,9 @@ impl<'a> Server<'a> {
         command
             .args(["serve", "--cluster", "sim", "--world", "world.yaml", "--journal", "sqlite://journal.db"])
             .args(["--listen", "127.0.0.1:0", "--rules", "rules", "--runbooks", "runbooks"])
+            // As many effects as it can make: that is what is measured.
+            .env("RUNBOOKD_BRAKE_TARGETS", "")
+            .env("RUNBOOKD_BRAKE_EFFECTS", "")
             .env("RUNBOOKD_LOG_LEVEL", "warn")
             .current_dir(home.path())
             .stdin(Stdio::null())

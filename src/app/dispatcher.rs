@@ -4,7 +4,10 @@ use super::board::{Board, Ended, Out, Permit, Reply, Seen, Trust};
 use super::executor::Executor;
 use super::outbox::Outbox;
 use super::undo::Wish;
-use super::{CommandError, Kept, Parts, Paused};
+use super::{CommandError, Kept, Parts, Paused, Stops};
+use crate::engine::guard::{Company, Verdict};
+use crate::model::effect::Effect;
+use crate::model::freeze::{Freeze, FreezeId, Scope};
 use crate::model::incident::{Incident, IncidentId, Reason};
 use crate::model::mode::Plan;
 use crate::model::run::Run;
@@ -23,7 +26,7 @@ const HOUSEKEEPING: Duration = Duration::from_secs(30);
 
 /// What the dispatcher is told by executors, HTTP handlers and timers.
 pub enum Input {
-    Ended(Ended),
+    Ended(Box<Ended>),
     /// `notify` in a run: step and message in one transaction.
     Notify {
         run: Box<Run>,
@@ -77,6 +80,12 @@ pub enum Input {
     Trust {
         answer: oneshot::Sender<BTreeMap<String, Trust>>,
     },
+    Admit {
+        run: Box<Run>,
+        effect: Effect,
+        companies: Vec<Company>,
+        answer: oneshot::Sender<Verdict>,
+    },
     Fires {
         run: Box<Run>,
         answer: oneshot::Sender<bool>,
@@ -86,6 +95,14 @@ pub enum Input {
         incident: IncidentId,
         since: Timestamp,
         seen: Seen,
+    },
+    /// A run under way may begin no effect now.
+    RunHeld {
+        run: Box<Run>,
+        reason: Reason,
+    },
+    RunReleased {
+        run: Box<Run>,
     },
     Ack {
         id: IncidentId,
@@ -117,6 +134,22 @@ pub enum Input {
         by: String,
         answer: oneshot::Sender<Result<(), CommandError>>,
     },
+    Release {
+        by: String,
+        answer: oneshot::Sender<Result<(), CommandError>>,
+    },
+    Freeze {
+        scope: Scope,
+        until: Timestamp,
+        by: String,
+        reason: String,
+        answer: oneshot::Sender<Result<Freeze, CommandError>>,
+    },
+    Unfreeze {
+        id: FreezeId,
+        by: String,
+        answer: oneshot::Sender<Result<Freeze, CommandError>>,
+    },
     CatalogSwapped,
     Reconciled {
         asked: Timestamp,
@@ -138,8 +171,9 @@ pub struct Dispatcher {
     pub outbox: Arc<Outbox>,
     /// Wakes the reconciler before its time.
     pub reconcile: Arc<tokio::sync::Notify>,
-    pub paused: watch::Sender<Option<Paused>>,
     pub effectiveness: watch::Sender<Kept>,
+    /// What the executors follow.
+    pub stops: watch::Sender<Stops>,
     /// Answers to commands, given when what they decided has been staged.
     pub answers: Vec<Box<dyn FnOnce() + Send>>,
 }
@@ -153,6 +187,7 @@ impl Dispatcher {
         loop {
             // At every turn, so that a flood of other things keeps no timer waiting.
             self.board.tick(self.parts.clock.now());
+            self.publish_stops();
             self.flush();
             let committed = *intakes.borrow_and_update();
             let more = self.take_posts(committed).await;
@@ -232,7 +267,7 @@ impl Dispatcher {
         let board = &mut self.board;
         // Whoever asked may be gone: an answer that nobody takes is dropped.
         match input {
-            Input::Ended(ended) => board.run_ended(ended, now),
+            Input::Ended(ended) => board.run_ended(*ended, now),
             Input::Notify { run, step, text, done } => {
                 board.notify(&run, *step, &text, now);
                 self.answers.push(Box::new(move || {
@@ -261,6 +296,9 @@ impl Dispatcher {
                 self.answers.push(Box::new(move || drop(answer.send(said))));
             }
             Input::Trust { answer } => drop(answer.send(board.trust().clone())),
+            Input::Admit { run, effect, companies, answer } => {
+                drop(answer.send(board.admit(&run, effect, companies, now)));
+            }
             Input::Fires { run, answer } => drop(answer.send(board.run_fires(&run))),
             Input::Looked { incident, since, seen } => board.looked(incident, since, seen, now),
             Input::Ack { id, by, answer } => {
@@ -281,19 +319,39 @@ impl Dispatcher {
             }
             Input::Pause { by, reason, answer } => {
                 let paused = board.pause(&by, &reason, now);
-                self.paused.send_replace(Some(paused.clone()));
                 self.answers.push(Box::new(move || drop(answer.send(paused))));
             }
             Input::Resume { by, answer } => {
                 let resumed = board.resume(&by, now);
-                self.paused.send_replace(board.paused().cloned());
                 self.answers.push(Box::new(move || drop(answer.send(resumed))));
             }
+            Input::Release { by, answer } => {
+                let released = board.release_brake(&by, now);
+                self.answers.push(Box::new(move || drop(answer.send(released))));
+            }
+            Input::Freeze { scope, until, by, reason, answer } => {
+                let made = board.freeze(scope, until, &by, &reason, now);
+                self.answers.push(Box::new(move || drop(answer.send(made))));
+            }
+            Input::Unfreeze { id, by, answer } => {
+                let ended = board.unfreeze(id, &by, now);
+                self.answers.push(Box::new(move || drop(answer.send(ended))));
+            }
+            Input::RunHeld { run, reason } => board.run_held(&run, reason, now),
+            Input::RunReleased { run } => board.run_released(&run, now),
             Input::CatalogSwapped => board.catalog_swapped(self.parts.catalog.load_full(), now),
             Input::Reconciled { asked, known: Ok(known) } => board.reconciled(asked, &known, now),
             Input::Reconciled { known: Err(error), .. } => board.not_reconciled(&error.message, now),
             Input::TellOperators { key, title, text } => board.tell_operators(&key, &title, &text, now),
             Input::Stop => {}
+        }
+        self.publish_stops();
+    }
+
+    /// Lets the executors follow what stops effects now.
+    fn publish_stops(&mut self) {
+        if self.board.take_stops_changed() {
+            self.stops.send_replace(self.board.stops().clone());
         }
     }
 

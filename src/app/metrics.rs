@@ -1,6 +1,6 @@
 //! The metrics that `/metrics` shows, under Prometheus' naming rules. Small typed methods, so that callers know no names.
 //!
-//! Labels have small closed sets of values (outcomes, states, guards, codes of reasons), never a label of an alert.
+//! Labels have small closed sets of values (outcomes, states, guards, codes of reasons, names of rules and runbooks), never a label of an alert.
 
 use crate::model::effectiveness::Judgement;
 use crate::model::event::On;
@@ -32,6 +32,7 @@ labels! {
     Code { code }
     Cause { reason }
     Door { source, code }
+    Source { source }
     InState { state }
     Verdict { guard, verdict }
     Primitive { primitive }
@@ -91,6 +92,8 @@ pub struct Metrics {
     journal_healthy: Gauge,
     commit_duration: Histogram,
     paused: Gauge,
+    braked: Gauge,
+    freezes: Family<Source, Gauge>,
     ready: Gauge,
     resident: Gauge,
 }
@@ -137,6 +140,8 @@ impl Metrics {
             journal_healthy: Gauge::default(),
             commit_duration: Histogram::new(SHORT),
             paused: Gauge::default(),
+            braked: Gauge::default(),
+            freezes: Family::default(),
             ready: Gauge::default(),
             resident: Gauge::default(),
         };
@@ -257,6 +262,12 @@ impl Metrics {
             "1 while the alert that is always expected (watchdog.match) is not heard",
             self.watchdog_silent.clone(),
         );
+        self.add("runbookd_braked", "1 while the fleet brake is on", self.braked.clone());
+        self.add(
+            "runbookd_freezes",
+            "Freezes in force, by where they come from: made by a person, or of the configuration",
+            self.freezes.clone(),
+        );
         self.add("runbookd_ready", "1 while every check of /readyz is good", self.ready.clone());
         let build: Family<Build, Gauge> = Family::default();
         build.get_or_create(&Build { version: env!("CARGO_PKG_VERSION").into() }).set(1);
@@ -297,6 +308,7 @@ impl Metrics {
         }
         drop(self.intake_posts.get_or_create(&Code { code: "200".into() }));
         self.set_incidents(&[]);
+        self.set_freezes(0, 0);
     }
 
     /// One alert of a post was looked at: `firing`, `resolved`, `repeat`, `stale`, `malformed` …
@@ -448,6 +460,18 @@ impl Metrics {
 
     pub fn set_paused(&self, paused: bool) {
         self.paused.set(i64::from(paused));
+    }
+
+    pub fn set_braked(&self, braked: bool) {
+        self.braked.set(i64::from(braked));
+    }
+
+    /// How many freezes are in force: those that people made, and those of the configuration.
+    pub fn set_freezes(&self, one_off: usize, configured: usize) {
+        for (source, count) in [("one_off", one_off), ("configuration", configured)] {
+            let count = i64::try_from(count).unwrap_or(i64::MAX);
+            self.freezes.get_or_create(&Source { source: source.into() }).set(count);
+        }
     }
 
     pub fn set_ready(&self, ready: bool) {

@@ -10,6 +10,7 @@ mod reconciler;
 pub mod reloader;
 pub mod report;
 mod scheduler;
+pub mod stops;
 pub mod undo;
 pub mod watch;
 mod watcher;
@@ -17,7 +18,9 @@ pub mod wiring;
 
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::model::duration::Duration;
 use crate::model::effectiveness::Effectiveness;
+use crate::model::freeze::{Freeze, FreezeId, Scope};
 use crate::model::incident::{Incident, IncidentId};
 use crate::model::run::RunId;
 use crate::ports::{Alerts, Cluster, Humans, Journal, JournalError, NodeGroups, Posts, Queries, Reload};
@@ -29,14 +32,14 @@ use board::Board;
 use dispatcher::{Dispatcher, Input};
 use executor::Executor;
 use outbox::{Delivery, Outbox, OutboxParts};
-use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
+pub use stops::{Braked, Paused, Stops};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
-/// How far back the journal is read at start for cooldowns and budgets, whose windows are shorter.
-const LOOK_BACK: crate::model::duration::Duration = crate::model::duration::Duration::from_secs(7 * 24 * 3600);
+/// How far back the journal is read at start at least: a rule that comes into force later may ask for what was before.
+const LOOK_BACK: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// Everything the application is given.
 pub struct Parts {
@@ -63,7 +66,7 @@ pub struct Parts {
 pub struct App {
     pub parts: Arc<Parts>,
     inbox: mpsc::UnboundedSender<Input>,
-    paused: tokio::sync::watch::Receiver<Option<Paused>>,
+    stops: tokio::sync::watch::Receiver<Stops>,
     effectiveness: tokio::sync::watch::Receiver<Kept>,
     outbox: Arc<Outbox>,
     executor: Arc<Executor>,
@@ -84,6 +87,8 @@ pub enum CommandError {
     #[error("there is no run {0}")]
     NoRun(RunId),
     #[error("{0}")]
+    NoFreeze(String),
+    #[error("{0}")]
     Conflict(String),
     /// What it needs to know could not be asked.
     #[error("{0}")]
@@ -92,20 +97,12 @@ pub enum CommandError {
     Stopping,
 }
 
-/// The kill switch, as it was pulled.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Paused {
-    pub by: String,
-    pub reason: String,
-    pub at: jiff::Timestamp,
-}
-
 impl App {
     /// Recovers from the journal and starts. Returns when the dispatcher is running.
     pub async fn start(parts: Parts) -> Result<App, JournalError> {
         let parts = Arc::new(parts);
         let now = parts.clock.now();
-        let found = parts.journal.recover(now - LOOK_BACK.signed()).await?;
+        let found = parts.journal.recover(now - look_back(&parts).signed()).await?;
         let left_behind = found.last_message;
         let catalog = parts.catalog.load_full();
         let mut board = Board::new(parts.config.clone(), catalog, parts.metrics.clone(), parts.alerts.is_some());
@@ -115,9 +112,9 @@ impl App {
 
         let seen = board.seen().clone();
         let (inbox, inputs) = mpsc::unbounded_channel();
-        let (paused_tx, paused) = tokio::sync::watch::channel(board.paused().cloned());
+        let (stops_tx, stops) = tokio::sync::watch::channel(board.stops().clone());
         let (kept, effectiveness) = tokio::sync::watch::channel(Arc::new(board.effectiveness().clone()));
-        let executor = Executor::new(parts.clone(), inbox.clone(), paused.clone());
+        let executor = Executor::new(parts.clone(), inbox.clone(), stops.clone());
         let outbox = Arc::new(outbox::spawn(outbox_parts(&parts, left_behind)));
         let reconcile = Arc::new(Notify::new());
         let mut tasks =
@@ -139,7 +136,7 @@ impl App {
             executor: executor.clone(),
             outbox: outbox.clone(),
             reconcile,
-            paused: paused_tx,
+            stops: stops_tx,
             effectiveness: kept,
             answers: Vec::new(),
         };
@@ -156,7 +153,7 @@ impl App {
         Ok(App {
             parts,
             inbox,
-            paused,
+            stops,
             effectiveness,
             outbox,
             executor,
@@ -227,6 +224,29 @@ impl App {
         self.ask(|answer| Input::Resume { by, answer }).await?
     }
 
+    /// Releases the fleet brake. When it returns, that is durable.
+    pub async fn release(&self, by: &str) -> Result<(), CommandError> {
+        let by = by.to_string();
+        self.ask(|answer| Input::Release { by, answer }).await?
+    }
+
+    /// Makes a freeze for once. When it returns, the freeze is durable.
+    pub async fn freeze(
+        &self,
+        scope: Scope,
+        until: jiff::Timestamp,
+        by: &str,
+        reason: &str,
+    ) -> Result<Freeze, CommandError> {
+        let (by, reason) = (by.to_string(), reason.to_string());
+        self.ask(|answer| Input::Freeze { scope, until, by, reason, answer }).await?
+    }
+
+    pub async fn unfreeze(&self, id: FreezeId, by: &str) -> Result<Freeze, CommandError> {
+        let by = by.to_string();
+        self.ask(|answer| Input::Unfreeze { id, by, answer }).await?
+    }
+
     /// Sends a command and waits until it is decided and durable.
     async fn ask<T>(&self, input: impl FnOnce(oneshot::Sender<T>) -> Input) -> Result<T, CommandError> {
         let (answer, told) = oneshot::channel();
@@ -237,8 +257,9 @@ impl App {
         Ok(said)
     }
 
-    pub fn paused(&self) -> Option<Paused> {
-        self.paused.borrow().clone()
+    /// What stops effects now.
+    pub fn stops(&self) -> Stops {
+        self.stops.borrow().clone()
     }
 
     /// A person closes the breaker of a rule, having looked at why it opened.
@@ -279,6 +300,20 @@ impl App {
             }
         });
     }
+}
+
+/// How far back a cooldown or budget in force asks.
+fn look_back(parts: &Parts) -> Duration {
+    let budgets = &parts.config.budgets;
+    let catalog = parts.catalog.load();
+    let of_rules = catalog.rules.iter().flat_map(|rule| {
+        let budgets = [rule.budget, rule.target_budget].map(|budget| budget.map(|budget| budget.per));
+        budgets.into_iter().chain([rule.cooldown]).flatten()
+    });
+    let brake = &parts.config.brake;
+    let of_config =
+        [budgets.target, budgets.engine, brake.targets, brake.effects].into_iter().flatten().map(|budget| budget.per);
+    of_rules.chain(of_config).fold(LOOK_BACK, Duration::max)
 }
 
 /// Handles what was journalled before the last end and not reflected, then asks Alertmanager (if it can be asked) what still fires.

@@ -60,6 +60,9 @@ pub fn escalation(facts: &Facts, reason: &Reason) -> Message {
 pub fn held(facts: &Facts, reason: &Reason) -> Message {
     let title = format!("{} is held back", subject(facts));
     let on = match &facts.incident.runbook {
+        Some(runbook) if facts.incident.state != State::Held => {
+            format!("The run of {runbook} that is under way goes on when it is released.")
+        }
         Some(runbook) => {
             format!("{runbook} runs when it is released, unless somebody acknowledges the incident first.")
         }
@@ -228,7 +231,8 @@ fn subject(facts: &Facts) -> String {
         },
         name => name,
     };
-    let place = ["service", "node", "instance", "job"].iter().map(|name| labels.value(name)).find(|at| !at.is_empty());
+    let place =
+        ["service", "node", "instance", "job", "run"].iter().map(|name| labels.value(name)).find(|at| !at.is_empty());
     match place {
         Some(place) => format!("{} {}", visible(what, 60), visible(place, 50)),
         None => visible(what, 100),

@@ -27,7 +27,7 @@ pub async fn run(parts: Arc<Parts>, mut seen: BTreeMap<String, Value>) {
     // Ends with whoever aborts this task.
     let _listener = AbortOnDrop(listener);
     loop {
-        if parts.catalog.load().listens(On::Swarm) {
+        if parts.config.arbitration.hands.is_some() || parts.catalog.load().listens(On::Swarm) {
             match look(&parts, &mut seen).await {
                 Ok(0) => {}
                 Ok(events) => tracing::info!(events, "the cluster changed"),

@@ -91,6 +91,9 @@ pub fn prepare(
         tracing::warn!(%warning, "found in rules or runbooks");
     }
     config.watchdog.parsed().map_err(WiringError::Setting)?;
+    for warning in config.idle_freezes(&catalog.rules) {
+        tracing::warn!(%warning, "found in the configuration");
+    }
     let setting = |error: PortError| WiringError::Setting(error.message);
     let real = match config.cluster {
         ClusterKind::Docker => {

@@ -21,13 +21,19 @@ pub struct CheckArgs {
 
 /// Exit code 0: good, warnings included; 1: there are errors.
 pub fn run(args: CheckArgs, json: bool, config: &Config) -> anyhow::Result<ExitCode> {
-    let (good, findings, summary) = match load(args.rules, args.runbooks, config) {
-        Ok(catalog) => {
-            let summary = format!("good: {} rules, {} runbooks", catalog.rules.len(), catalog.programs.len());
-            (true, catalog.warnings.clone(), summary)
-        }
-        Err(findings) => (false, findings, String::new()),
-    };
+    let (good, findings, summary) =
+        match load(args.rules, args.runbooks, config) {
+            Ok(catalog) => {
+                let summary = format!("good: {} rules, {} runbooks", catalog.rules.len(), catalog.programs.len());
+                let mut warnings = catalog.warnings.clone();
+                let help = "name the rule, or give it the tag: as it stands, the freeze does not hold it";
+                warnings.extend(config.idle_freezes(&catalog.rules).into_iter().map(|message| {
+                    Diagnostic::error("config_freeze", "the configuration", message).help(help).warning()
+                }));
+                (true, warnings, summary)
+            }
+            Err(findings) => (false, findings, String::new()),
+        };
     let mut out = std::io::stdout().lock();
     if json {
         serde_json::to_writer_pretty(&mut out, &findings)?;

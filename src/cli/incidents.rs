@@ -1,6 +1,7 @@
 //! `runbookd incidents`: listed, shown, acknowledged, closed.
 
 use crate::cli::client::{ByArgs, Client, ServerArgs, print_json};
+use crate::cli::stops;
 use crate::cli::table::{cell, name_of, print, span, state, table, time};
 use crate::http::view::{IncidentDetail, IncidentPage, IncidentView};
 use crate::model::incident::{IncidentId, State};
@@ -94,11 +95,13 @@ async fn list(args: ListArgs, json: bool) -> anyhow::Result<()> {
     pairs.extend(args.since.map(|at| ("since", at)));
     pairs.extend(args.until.map(|at| ("until", at)));
     pairs.extend(args.before.map(|id| ("before", id.to_string())));
-    let answer: Value = Client::new(&args.server)?.query("/api/v1/incidents", &pairs).await?;
+    let client = Client::new(&args.server)?;
+    let answer: Value = client.query("/api/v1/incidents", &pairs).await?;
     if json {
         print_json(&answer);
         return Ok(());
     }
+    stops::warn(&client).await?;
     let page: IncidentPage = serde_json::from_value(answer)?;
     if page.incidents.is_empty() {
         println!("no incidents");
@@ -124,11 +127,13 @@ async fn list(args: ListArgs, json: bool) -> anyhow::Result<()> {
 }
 
 async fn show(args: OneArgs, json: bool) -> anyhow::Result<()> {
-    let answer: Value = Client::new(&args.server)?.get(&format!("/api/v1/incidents/{}", args.id)).await?;
+    let client = Client::new(&args.server)?;
+    let answer: Value = client.get(&format!("/api/v1/incidents/{}", args.id)).await?;
     if json {
         print_json(&answer);
         return Ok(());
     }
+    stops::warn(&client).await?;
     let detail: IncidentDetail = serde_json::from_value(answer)?;
     head(&detail.incident);
     println!();

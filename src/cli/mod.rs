@@ -8,6 +8,7 @@ pub mod client;
 pub mod config;
 pub mod demo;
 pub mod explain;
+pub mod freeze;
 pub mod incidents;
 pub mod pause;
 pub mod render;
@@ -15,6 +16,7 @@ pub mod rules;
 pub mod run;
 pub mod runs;
 pub mod serve;
+pub mod stops;
 pub mod table;
 pub mod undo;
 
@@ -77,6 +79,14 @@ pub enum Command {
     Pause(pause::PauseArgs),
     /// Release the kill switch
     Resume(pause::ResumeArgs),
+    /// Release the fleet brake
+    Release(pause::ResumeArgs),
+    /// Change nothing for a while: everything, one rule, or the rules of a tag
+    Freeze(freeze::FreezeArgs),
+    /// List freezes: made by people, of the configuration, of rules
+    Freezes(freeze::FreezesArgs),
+    /// End a freeze that a person made
+    Unfreeze(freeze::UnfreezeArgs),
     /// Print the effective configuration, without secrets
     Config,
 }
@@ -120,6 +130,10 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Rules(args) => one_thread(rules::run(args, json)),
         Command::Pause(args) => one_thread(pause::pause(args, json)),
         Command::Resume(args) => one_thread(pause::resume(args, json)),
+        Command::Release(args) => one_thread(pause::release(args, json)),
+        Command::Freeze(args) => one_thread(freeze::freeze(args, json)),
+        Command::Freezes(args) => one_thread(freeze::list(args, json)),
+        Command::Unfreeze(args) => one_thread(freeze::unfreeze(args, json)),
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("runbookd: {error:#}");

@@ -1,7 +1,7 @@
-//! `runbookd pause` and `runbookd resume`: the kill switch.
+//! `runbookd pause` and `runbookd resume`: the kill switch; `runbookd release`: the fleet brake.
 
 use crate::cli::client::{ByArgs, Client, ServerArgs, print_json};
-use crate::http::view::PauseView;
+use crate::http::view::{BrakeView, PauseView};
 use std::process::ExitCode;
 
 #[derive(Clone, Debug, clap::Args)]
@@ -41,6 +41,17 @@ pub async fn resume(args: ResumeArgs, json: bool) -> anyhow::Result<ExitCode> {
         print_json(&serde_json::to_value(&view)?);
     } else {
         println!("resumed");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+pub async fn release(args: ResumeArgs, json: bool) -> anyhow::Result<ExitCode> {
+    let client = Client::new(&args.server)?;
+    let view: BrakeView = client.command("/api/v1/brake/release", &args.by.name(), "").await?;
+    if json {
+        print_json(&serde_json::to_value(&view)?);
+    } else {
+        println!("the fleet brake is released");
     }
     Ok(ExitCode::SUCCESS)
 }

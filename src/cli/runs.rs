@@ -1,6 +1,7 @@
 //! `runbookd runs`: listed, and shown as a timeline.
 
 use crate::cli::client::{Client, ServerArgs, print_json};
+use crate::cli::stops;
 use crate::cli::table::{cell, name_of, print, span, state, table, time};
 use crate::http::view::{RunDetail, RunPage, StepView};
 use crate::model::incident::IncidentId;
@@ -61,11 +62,13 @@ async fn list(args: ListArgs, json: bool) -> anyhow::Result<()> {
     let mut pairs = vec![("limit", args.limit.to_string())];
     pairs.extend(args.incident.map(|id| ("incident", id.to_string())));
     pairs.extend(args.before.map(|id| ("before", id.to_string())));
-    let answer: Value = Client::new(&args.server)?.query("/api/v1/runs", &pairs).await?;
+    let client = Client::new(&args.server)?;
+    let answer: Value = client.query("/api/v1/runs", &pairs).await?;
     if json {
         print_json(&answer);
         return Ok(());
     }
+    stops::warn(&client).await?;
     let page: RunPage = serde_json::from_value(answer)?;
     if page.runs.is_empty() {
         println!("no runs");
@@ -93,11 +96,13 @@ async fn list(args: ListArgs, json: bool) -> anyhow::Result<()> {
 }
 
 async fn show(args: OneArgs, json: bool) -> anyhow::Result<()> {
-    let answer: Value = Client::new(&args.server)?.get(&format!("/api/v1/runs/{}", args.id)).await?;
+    let client = Client::new(&args.server)?;
+    let answer: Value = client.get(&format!("/api/v1/runs/{}", args.id)).await?;
     if json {
         print_json(&answer);
         return Ok(());
     }
+    stops::warn(&client).await?;
     timeline(&serde_json::from_value(answer)?);
     Ok(())
 }

@@ -253,6 +253,12 @@ mod tests {
                 (_, "RUNBOOKD_CLUSTER") => "sim".to_string(),
                 (_, "RUNBOOKD_LOG_FORMAT") => "json".to_string(),
                 (_, "RUNBOOKD_JOIN_ROLE") => "manager".to_string(),
+                (_, "RUNBOOKD_MAX_MODE") => "shadow".to_string(),
+                (_, "RUNBOOKD_ARBITRATION_HANDS") => "17s".to_string(),
+                (_, name) if name.starts_with("RUNBOOKD_BOUNDS_AT_ONCE_") => "25%".to_string(),
+                (_, name) if ["RUNBOOKD_BUDGETS_", "RUNBOOKD_BRAKE_"].iter().any(|start| name.starts_with(start)) => {
+                    "7 per 17m".to_string()
+                }
                 (Value::Bool(set), _) => (!set).to_string(),
                 (Value::Number(number), _) => (number.as_u64().expect("whole") + 1).to_string(),
                 (Value::Array(_), _) => r#"["alertname=Watchdog"]"#.to_string(),
@@ -266,6 +272,16 @@ mod tests {
     }
 
     #[test]
+    fn an_empty_variable_takes_a_limit_away() {
+        let set = env(&[("RUNBOOKD_BRAKE_TARGETS", ""), ("RUNBOOKD_BUDGETS_ENGINE", "5 per 1h")]);
+        let config = overlay(Config::default(), set).expect("valid").config;
+        assert_eq!((config.brake.targets, config.brake.effects), (None, Config::default().brake.effects));
+        assert_eq!(config.budgets.engine, "5 per 1h".parse().ok());
+        let wrong = overlay(Config::default(), env(&[("RUNBOOKD_BRAKE_EFFECTS", "5 per 1s")])).expect_err("too short");
+        assert!(wrong.to_string().contains("per 1m to 30d"), "{wrong}");
+    }
+
+    #[test]
     fn the_environment_beats_the_file() {
         let file = "listen: 127.0.0.1:1\ncluster: sim\nlog: { format: json }\nslack: { channel: '#a' }\n";
         let config = parse("runbookd.yaml", file).expect("valid");
@@ -275,6 +291,15 @@ mod tests {
         assert_eq!((config.cluster, config.log.format), (ClusterKind::Sim, LogFormat::Json));
         assert_eq!(config.runs.poll_every, Duration::from_millis(100));
         assert_eq!(warnings, Vec::<String>::new());
+    }
+
+    #[test]
+    fn the_watchdog_is_named_by_matchers() {
+        let watchdog = |text: &str| parse("runbookd.yaml", text).expect("valid").watchdog.parsed();
+        assert_eq!(watchdog("watchdog: { match: ['alertname = Watchdog'] }\n").map(|all| all.len()), Ok(1));
+        assert_eq!(watchdog("watchdog: { every: 1m }\n").map(|all| all.len()), Ok(0));
+        let wrong = watchdog("watchdog: { match: ['alertname'] }\n").map(|all| all.len()).expect_err("no matcher");
+        assert!(wrong.starts_with("watchdog.match: \"alertname\": "), "{wrong}");
     }
 
     #[test]

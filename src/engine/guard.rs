@@ -1,7 +1,19 @@
 //! May we? Checks before a run and before each effect. Each answer names its guard and the figure (DESIGN §8).
 
+mod at_once;
+mod fleet;
+mod freeze;
+mod hands;
+
+pub use at_once::{Company, Member, caps_services, nodes, stacks};
+pub use fleet::Fleet;
+pub use freeze::{Freezes, in_force};
+pub use hands::Hand;
+
+use crate::config::ArbitrationConfig;
 use crate::model::cluster::{self, Service, ServiceChange, ServiceIntent};
 use crate::model::duration::Duration;
+use crate::model::effect::Effect;
 use crate::model::incident::{IncidentId, Reason};
 use crate::model::label::Labels;
 use crate::model::mode::Mode;
@@ -32,7 +44,7 @@ pub enum Page {
     Now,
     /// A person, after `hold_at_most`.
     Later,
-    /// A person made it so (a silence): nobody is told again.
+    /// Nobody: a silence was a person's own doing, and of the fleet brake people are told once for all that it holds.
     Never,
 }
 
@@ -64,12 +76,21 @@ impl Firing {
     }
 }
 
+/// What people or the calendar have stopped.
+#[derive(Clone, Debug)]
+pub struct Stops<'a> {
+    /// Who pulled the kill switch, and why.
+    pub paused: Option<String>,
+    pub freezes: Freezes<'a>,
+    /// What pulled the fleet brake, until a person releases it.
+    pub braked: Option<&'a str>,
+}
+
 /// Everything that the guards before a run look at.
 #[derive(Clone, Debug)]
 pub struct Situation<'a> {
     pub now: Timestamp,
-    /// Who pulled the kill switch, and why.
-    pub paused: Option<&'a str>,
+    pub stops: Stops<'a>,
     pub firing: Firing,
     /// How far the rule may go by itself now: `Shadow`, `Approve` or `Auto`.
     pub mode: Mode,
@@ -83,22 +104,33 @@ pub struct Situation<'a> {
     pub last_effect: Option<(Timestamp, &'a str)>,
     /// Attempts of this rule within the budget's window, and when the oldest of them leaves it.
     pub attempts_in_window: u32,
+    pub fleet: Fleet<'a>,
     /// The first target that another incident has locked.
     pub locked: Option<(&'a str, IncidentId)>,
+    /// The first target that is in the middle of an update, as far as the cluster is watched.
+    pub updating: Option<&'a str>,
+    /// Who else changed one of the targets last.
+    pub hand: Option<&'a Hand>,
+    pub arbitration: &'a ArbitrationConfig,
 }
 
 type Guard = fn(&Rule, &Situation) -> Verdict;
 
 /// The guards before a run, in order; the first that does not allow decides.
 pub fn before_run(rule: &Rule, situation: &Situation) -> (&'static str, Verdict) {
-    let guards: [(&'static str, Guard); 8] = [
-        ("paused", paused),
+    if let stop @ (_, Verdict::Hold { .. }) = stopped(Some(rule), &situation.stops, situation.now) {
+        return stop;
+    }
+    let guards: [(&'static str, Guard); 10] = [
         ("still_firing", still_firing),
         ("mode", shadow),
         ("breaker", breaker),
         ("cooldown", cooldown),
         ("budget", budget),
         ("lock", lock),
+        ("updating", |_, situation| hands::updating(situation.updating)),
+        ("another_hand", |_, situation| hands::hand(situation.hand, situation.arbitration, situation.now)),
+        ("brake", |_, situation| fleet::brake(&situation.fleet, false, situation.now)),
         ("approval", approval),
     ];
     for (name, guard) in guards {
@@ -110,8 +142,20 @@ pub fn before_run(rule: &Rule, situation: &Situation) -> (&'static str, Verdict)
     ("all", Verdict::Allow)
 }
 
-fn paused(_: &Rule, situation: &Situation) -> Verdict {
-    match situation.paused {
+/// The guards that come first, before a run and before each effect alike: what stops one stops the other. `None`: the rule is not there any more.
+pub fn stopped(rule: Option<&Rule>, stops: &Stops, now: Timestamp) -> (&'static str, Verdict) {
+    // A brake that was pulled comes this early so that what waits for a lock meanwhile escalates no single incident.
+    let asked = [
+        ("paused", paused(stops)),
+        ("freeze", freeze::freeze(rule, stops.freezes, now)),
+        ("brake", fleet::braked(stops.braked)),
+    ];
+    let holds = asked.into_iter().find(|(_, verdict)| *verdict != Verdict::Allow);
+    holds.unwrap_or(("all", Verdict::Allow))
+}
+
+fn paused(stops: &Stops) -> Verdict {
+    match &stops.paused {
         None => Verdict::Allow,
         Some(why) => Verdict::Hold {
             until: None,
@@ -176,7 +220,54 @@ fn budget(rule: &Rule, situation: &Situation) -> Verdict {
                 format!("{made} attempt{s} of rule {} in the last {}, the budget is {budget}", rule.name, budget.per);
             Verdict::Deny(Reason::new("budget", text))
         }
-        _ => Verdict::Allow,
+        _ => fleet::budgets(rule, &situation.fleet, situation.now),
+    }
+}
+
+/// Everything that is looked at before an effect besides the effect itself.
+#[derive(Clone, Debug)]
+pub struct Change<'a> {
+    pub now: Timestamp,
+    pub stops: Stops<'a>,
+    pub fleet: Fleet<'a>,
+    pub effect: &'a Effect,
+    pub arbitration: &'a ArbitrationConfig,
+    /// What the targets belong to, where that is capped.
+    pub companies: &'a [Company],
+    /// It was counted already: it goes on after a restart, or is sent again.
+    pub counted: bool,
+    /// Giving back what was taken is exempt from budgets.
+    pub gives_back: bool,
+}
+
+/// The guards before an effect that look at everything else that was changed, in order; the first that does not allow decides.
+pub fn before_change(rule: Option<&Rule>, change: &Change) -> (&'static str, Verdict) {
+    if let stop @ (_, Verdict::Hold { .. }) = stopped(rule, &change.stops, change.now) {
+        return stop;
+    }
+    let rule = match still_there(rule) {
+        Ok(rule) => rule,
+        Err((guard, reason)) => return (guard, Verdict::Deny(reason)),
+    };
+    if change.counted {
+        return ("all", Verdict::Allow);
+    }
+    if !change.gives_back
+        && let denied @ Verdict::Deny(_) = fleet::budgets(rule, &change.fleet, change.now)
+    {
+        return ("budget", denied);
+    }
+    match hands::opposite(change.effect, change.fleet.ledger, change.arbitration, change.now) {
+        Verdict::Allow => {}
+        verdict => return ("opposite", verdict),
+    }
+    let capped = change.companies.iter().map(|company| at_once::at_once(company, change.fleet.ledger, change.now));
+    if let Some(verdict) = capped.into_iter().find(|verdict| *verdict != Verdict::Allow) {
+        return ("at_once", verdict);
+    }
+    match fleet::brake(&change.fleet, true, change.now) {
+        Verdict::Allow => ("all", Verdict::Allow),
+        verdict => ("brake", verdict),
     }
 }
 

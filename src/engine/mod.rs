@@ -3,6 +3,7 @@
 pub mod changes;
 pub mod guard;
 pub mod intent;
+pub mod ledger;
 pub mod level;
 pub mod lifecycle;
 pub mod settle;

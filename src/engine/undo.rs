@@ -10,6 +10,7 @@ use crate::model::step::{Intent, Step};
 use crate::model::template::Template;
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::sync::Arc;
 
 /// How long the tasks of a machine that goes may take to leave it.
 const MOVED_WITHIN: &str = "10m";
@@ -90,8 +91,16 @@ pub fn plan(run: RunId, steps: &[Step], cluster: Cluster) -> Plan {
     Plan { lines, source, allow: writer.allow }
 }
 
+/// The rule that a run goes by: the one in force by its name; for an undo, what its plan says.
+pub fn in_force(run: &Run, found: Option<&Arc<Rule>>) -> Option<Arc<Rule>> {
+    match run.undoes {
+        Some(_) => Some(Arc::new(rule(run, found.map(|rule| &**rule)))),
+        None => found.cloned(),
+    }
+}
+
 /// What the run of an undo may do: what the run that it undoes did, turned round, on those targets only. The bounds are those of the rule in force.
-pub fn rule(run: &Run, in_force: Option<&Rule>) -> Rule {
+fn rule(run: &Run, in_force: Option<&Rule>) -> Rule {
     let allow: Vec<(String, String)> = serde_json::from_value(run.input.params["allow"].clone()).unwrap_or_default();
     let grants = allow
         .into_iter()
@@ -177,10 +186,11 @@ impl Writer {
             return Undo::Cannot("tasks that were replaced do not come back".to_string());
         }
         let back = back(&from, &to);
-        if fields_hold(&from, service) {
+        let seen = without_absent_limits(service);
+        if fields_hold(&back, &seen) {
             return Undo::AsBefore(format!("{name} is as it was before the update"));
         }
-        if !fields_hold(&to, service) {
+        if !fields_hold(&to, &seen) {
             return Undo::Changed(format!("{name} is no longer as the run's update left it"));
         }
         self.read_service(name);
@@ -341,9 +351,15 @@ impl Writer {
     }
 }
 
+/// A limit that is not there is none, which `update` writes as 0.
+fn without_absent_limits(service: &Service) -> Service {
+    let Limits { nano_cpus, memory_bytes } = service.limits;
+    let limits = Limits { nano_cpus: nano_cpus.or(Some(0)), memory_bytes: memory_bytes.or(Some(0)) };
+    Service { limits, ..service.clone() }
+}
+
 /// What sets the fields of `to` back to what `from` recorded.
 fn back(from: &SpecFields, to: &SpecFields) -> SpecFields {
-    // A limit that was not there is none, which `update` writes as 0.
     let limit = |set: Option<i64>, before: Option<i64>| set.map(|_| before.unwrap_or(0));
     let before = from.limits.clone().unwrap_or_default();
     SpecFields {

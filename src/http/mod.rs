@@ -5,10 +5,12 @@
 pub mod approvals;
 pub mod auth;
 pub mod body;
+pub mod brake;
 pub mod catalog;
 pub mod cluster;
 pub mod doors;
 pub mod events;
+pub mod freezes;
 pub mod health;
 pub mod hooks;
 pub mod incidents;

@@ -12,21 +12,24 @@ pub async fn document() -> impl IntoResponse {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::app::board::Trust;
     use crate::http::problem::Problem;
     use crate::http::router::{Access, routes};
     use crate::http::view::{
-        BreakerView, Check, Command, EffectivenessView, EventsView, IncidentDetail, IncidentPage, IncidentView,
-        JoinView, LevelView, PauseView, Readiness, RuleView, RunAccepted, RunDetail, RunPage, RunRequest, RunView,
-        RunbookView, ServiceView, StepView, TransitionView, UndoRequest, UndoStarted, UndoStepView, UndoView,
+        ApprovalCommand, ApprovalView, BrakeView, BreakerView, Check, Command, EffectivenessView, EventsView,
+        FreezeRequest, FreezeView, IncidentDetail, IncidentPage, IncidentView, JoinView, LevelView, PauseView,
+        Readiness, RuleView, RunAccepted, RunDetail, RunPage, RunRequest, RunView, RunbookView, ServiceView, StepView,
+        TransitionView, TrustView, UndoRequest, UndoStarted, UndoStepView, UndoView,
     };
     use crate::model::alert::{Alert, Fingerprint, GroupRef, Level, Status};
     use crate::model::cluster::{self, Node, Service, UpdateState};
     use crate::model::duration::Duration;
+    use crate::model::freeze::{Freeze, FreezeId, Scope};
     use crate::model::hook::deploy;
     use crate::model::incident::{Incident, IncidentId, Reason, State, Transition};
     use crate::model::label::Labels;
-    use crate::model::mode::{Approvers, Mode};
-    use crate::model::rule::{Rule, Verify};
+    use crate::model::mode::{Answer, Approval, Mode, Plan, Subject, Then};
+    use crate::model::rule::Rule;
     use crate::model::run::{Handler, Input, ProgramHash, Run, RunId, RunState};
     use crate::model::step::{Intent, Outcome, Step, StepError};
     use jiff::Timestamp;
@@ -127,7 +130,7 @@ mod tests {
         check("Intent", step.intent.as_ref().expect("an intent"));
         check("StepError", step.error.as_ref().expect("an error"));
         check("Step", &step);
-        check("Rule", &RuleView::from(&rule()));
+        check("Rule", &RuleView::from(&Rule::matching("", Vec::new())));
         let step = UndoStepView { seq: 0, did: "x".into(), undo: "does".into(), what: "x".into() };
         check("UndoStep", &step);
         let plan = UndoView { run: RunId(1), plan: "x".into(), refused: None, steps: vec![step], source: "x".into() };
@@ -142,6 +145,19 @@ mod tests {
         check("Node", &node());
         check("Join", &JoinView { managers: vec![], token: String::new() });
         check("Pause", &PauseView::from(None));
+        check("Brake", &BrakeView::from(None));
+        let freeze = Freeze {
+            id: FreezeId(1),
+            scope: Scope::All,
+            by: "me".into(),
+            reason: String::new(),
+            at: Timestamp::UNIX_EPOCH,
+            until: Timestamp::UNIX_EPOCH,
+        };
+        check("Freeze", &FreezeView::from(freeze));
+        let some = || Some("x".to_string());
+        let (by, reason) = ("me".into(), "x".into());
+        check("FreezeRequest", &FreezeRequest { by, reason, lasts: some(), until: some(), rule: some(), tag: some() });
         check("Command", &Command { by: "me".into(), reason: String::new() });
         check("Events", &EventsView { intake: Some(1), events: 1, ignored: 0 });
         check("RunAccepted", &RunAccepted { intake: 1, request: "x".into(), rules: vec![] });
@@ -152,11 +168,26 @@ mod tests {
         check("Check", &ready);
         check("Readiness", &Readiness { ready: true, checks: vec![ready] });
         check("Problem", &Problem::malformed("x").at(1, 2));
-        for (list, items) in
-            [("RuleList", "rules"), ("RunbookList", "runbooks"), ("ServiceList", "services"), ("NodeList", "nodes")]
-        {
+        let lists = [
+            ("RuleList", "rules"),
+            ("RunbookList", "runbooks"),
+            ("ServiceList", "services"),
+            ("NodeList", "nodes"),
+            ("ApprovalList", "approvals"),
+            ("TrustList", "rules"),
+            ("FreezeList", "freezes"),
+        ];
+        for (list, items) in lists {
             check(list, &json!({ items: [] }));
         }
+        check("Trust", &TrustView::new("r", Trust::default()));
+        check(
+            "ApprovalCommand",
+            &ApprovalCommand { by: "a".into(), plan: "".into(), reason: "".into(), answer: "".into() },
+        );
+        let subject = Subject::Question { seq: 1, text: "?".into(), answers: vec!["yes".into()] };
+        check("Approval", &ApprovalView::from(approval(subject)));
+        check("Approval", &ApprovalView::from(approval(Subject::Plan(Plan::default()))));
     }
 
     #[test]
@@ -164,11 +195,26 @@ mod tests {
         let document = document();
         let words = |schema: &str| document["components"]["schemas"][schema]["enum"].clone();
         assert_eq!(words("State"), json!(State::ALL));
-        use Outcome::{Applied, Denied, Failed, InDoubt, Observed, Unchanged, Waiting};
-        assert_eq!(words("Outcome"), json!([InDoubt, Waiting, Applied, Unchanged, Observed, Failed, Denied]));
+        use Outcome::{Applied, Denied, Failed, InDoubt, Observed, Planned, Unchanged, Waiting};
+        assert_eq!(words("Outcome"), json!([InDoubt, Waiting, Applied, Planned, Unchanged, Observed, Failed, Denied]));
+        assert_eq!(document["components"]["schemas"]["Rule"]["properties"]["mode"]["enum"], json!(Mode::ALL));
         use RunState::{Done, Escalated, Interrupted, Running, Suspended};
         assert_eq!(words("RunState"), json!([Running, Suspended, Done, RunState::Failed, Escalated, Interrupted]));
         assert_eq!(words("Handler"), json!(Handler::ALL));
+    }
+
+    fn approval(subject: Subject) -> Approval {
+        Approval {
+            subject,
+            run: None,
+            by: vec!["sre".into()],
+            people: 1,
+            then: Then::Escalate,
+            asked_at: Timestamp::UNIX_EPOCH,
+            until: Timestamp::UNIX_EPOCH,
+            given: vec![("ann".into(), Timestamp::UNIX_EPOCH)],
+            verdict: Some(Answer::Approved),
+        }
     }
 
     fn incident() -> Incident {
@@ -258,35 +304,6 @@ mod tests {
             error: Some(StepError::new("timeout", "it ran out")),
             started_at: Timestamp::UNIX_EPOCH,
             finished_at: None,
-        }
-    }
-
-    fn rule() -> Rule {
-        Rule {
-            name: String::new(),
-            place: String::new(),
-            on: None,
-            schedule: None,
-            own: false,
-            matchers: vec![],
-            by: vec![],
-            runbook: None,
-            params: BTreeMap::new(),
-            mode: Mode::Auto,
-            approve: Approvers::default(),
-            earned_after: Rule::EARNED_AFTER,
-            allow: vec![],
-            cooldown: None,
-            budget: None,
-            breaker: None,
-            hold_at_most: Rule::HOLD_AT_MOST,
-            replicas: None,
-            attempts: 1,
-            retry_after: Rule::RETRY_AFTER,
-            verify: Verify::default(),
-            channel: None,
-            severity: None,
-            goes_on: false,
         }
     }
 

@@ -9,7 +9,7 @@ use axum::extract::{Request, State};
 use std::sync::Arc;
 
 pub async fn state(State(shared): State<Arc<Shared>>) -> Result<Json<PauseView>, Problem> {
-    Ok(Json(shared.need_live()?.need_app()?.paused().into()))
+    Ok(Json(shared.need_live()?.need_app()?.stops().paused.into()))
 }
 
 pub async fn pause(State(shared): State<Arc<Shared>>, request: Request) -> Result<Json<PauseView>, Problem> {
@@ -30,7 +30,7 @@ pub async fn resume(State(shared): State<Arc<Shared>>, request: Request) -> Resu
     Ok(Json(None.into()))
 }
 
-async fn command(shared: &Shared, request: Request) -> Result<Command, Problem> {
+pub(super) async fn command(shared: &Shared, request: Request) -> Result<Command, Problem> {
     let (head, body) = request.into_parts();
     let command: Command = body::command(shared, &head.headers, body).await?;
     if command.by.trim().is_empty() {

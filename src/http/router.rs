@@ -3,8 +3,8 @@
 use crate::http::problem::Problem;
 use crate::http::shared::Shared;
 use crate::http::{
-    approvals, auth, catalog, cluster, doors, health, hooks, incidents, intake, join, manual, openapi, pause, runs,
-    undo,
+    approvals, auth, brake, catalog, cluster, doors, freezes, health, hooks, incidents, intake, join, manual, openapi,
+    pause, runs, undo,
 };
 use axum::Router;
 use axum::extract::{Request, State};
@@ -79,6 +79,11 @@ pub fn routes() -> Vec<Route> {
         get("/api/v1/pause", Token, self::get(pause::state)),
         post("/api/v1/pause", Token, self::post(pause::pause)),
         post("/api/v1/resume", Token, self::post(pause::resume)),
+        get("/api/v1/brake", Token, self::get(brake::state)),
+        post("/api/v1/brake/release", Token, self::post(brake::release)),
+        get("/api/v1/freezes", Token, self::get(freezes::list)),
+        post("/api/v1/freezes", Token, self::post(freezes::make)),
+        post("/api/v1/freezes/{id}/end", Token, self::post(freezes::end)),
         get("/api/v1/openapi.json", Token, self::get(openapi::document)),
         get("/healthz", Open, self::get(health::healthz)),
         get("/readyz", Open, self::get(health::readyz)),

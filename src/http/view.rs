@@ -4,14 +4,16 @@
 
 use crate::app::board::Trust;
 use crate::app::undo::Planned;
+use crate::config::FreezeConfig;
 use crate::engine::undo::{self, Undo};
 use crate::model::alert::{Fingerprint, Level, Status};
 use crate::model::cluster;
 use crate::model::effectiveness::{Effectiveness, Tally};
+use crate::model::freeze::{Freeze, FreezeId};
 use crate::model::incident::{Incident, IncidentId, Reason, State, Transition};
 use crate::model::label::Labels;
 use crate::model::mode::{Answer, Approval, Mode, Subject};
-use crate::model::rule::Rule;
+use crate::model::rule::{AtOnce, Rule};
 use crate::model::run::{Handler, Run, RunId, RunState};
 use crate::model::step::{Outcome, Step, StepError};
 use crate::runbook::program::Program;
@@ -392,6 +394,7 @@ pub struct RuleView {
     #[serde(rename = "match")]
     pub matchers: Vec<String>,
     pub by: Vec<String>,
+    pub tags: Vec<String>,
     pub runbook: Option<String>,
     pub params: BTreeMap<String, Value>,
     pub mode: Mode,
@@ -399,8 +402,12 @@ pub struct RuleView {
     pub allow: Vec<String>,
     pub cooldown: Option<String>,
     pub budget: Option<String>,
+    pub target_budget: Option<String>,
     pub hold_at_most: String,
+    /// Windows, as written.
+    pub freeze: Vec<String>,
     pub replicas: Option<(u64, u64)>,
+    pub at_once: AtOnce,
     pub attempts: u32,
     pub retry_after: String,
     /// What must become true after a run, and by when, in words.
@@ -458,14 +465,18 @@ impl From<&Rule> for RuleView {
             place: rule.place.clone(),
             matchers: rule.matchers.iter().map(ToString::to_string).collect(),
             by: rule.by.clone(),
+            tags: rule.tags.clone(),
             runbook: rule.runbook.clone(),
             params: rule.params.clone(),
             mode: rule.mode,
             allow: rule.allow.iter().map(|grant| format!("{}: {}", grant.primitive, grant.target.source)).collect(),
             cooldown: rule.cooldown.map(|time| time.to_string()),
             budget: rule.budget.map(|budget| budget.to_string()),
+            target_budget: rule.target_budget.map(|budget| budget.to_string()),
             hold_at_most: rule.hold_at_most.to_string(),
+            freeze: rule.freeze.iter().map(ToString::to_string).collect(),
             replicas: rule.replicas,
+            at_once: rule.at_once,
             attempts: rule.attempts,
             retry_after: rule.retry_after.to_string(),
             verify: rule.verify.to_string(),
@@ -657,6 +668,118 @@ impl From<Option<crate::app::Paused>> for PauseView {
             }
         }
     }
+}
+
+/// Is the fleet brake on, and what pulled it?
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BrakeView {
+    pub braked: bool,
+    pub reason: Option<String>,
+    pub at: Option<Timestamp>,
+}
+
+impl From<Option<crate::app::Braked>> for BrakeView {
+    fn from(braked: Option<crate::app::Braked>) -> Self {
+        let (reason, at) = braked.map(|braked| (braked.reason, braked.at)).unzip();
+        BrakeView { braked: at.is_some(), reason, at }
+    }
+}
+
+/// Every freeze there is.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct FreezeList {
+    pub freezes: Vec<FreezeView>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FreezeView {
+    /// Of one that a person made; the others end with their window.
+    pub id: Option<FreezeId>,
+    /// `one_off`, `configuration` or `rule`.
+    pub source: String,
+    /// The key in the configuration, or the rule.
+    pub name: Option<String>,
+    /// What it is for, in words.
+    pub scope: String,
+    pub by: Option<String>,
+    pub reason: Option<String>,
+    /// Its windows; none of one that a person made.
+    pub when: Vec<String>,
+    pub at: Option<Timestamp>,
+    pub in_force: bool,
+    /// When it ends, if it is in force.
+    pub until: Option<Timestamp>,
+}
+
+impl From<Freeze> for FreezeView {
+    fn from(freeze: Freeze) -> Self {
+        FreezeView {
+            id: Some(freeze.id),
+            source: "one_off".into(),
+            name: None,
+            scope: freeze.scope.to_string(),
+            by: Some(freeze.by),
+            reason: Some(freeze.reason),
+            when: Vec::new(),
+            at: Some(freeze.at),
+            in_force: true,
+            until: Some(freeze.until),
+        }
+    }
+}
+
+impl FreezeView {
+    pub fn configured(name: &str, freeze: &FreezeConfig, now: Timestamp) -> Self {
+        let parts = [("rules", &freeze.rules), ("tags", &freeze.tags)];
+        let named = parts.into_iter().filter(|(_, names)| !names.is_empty());
+        let scope: Vec<String> = named.map(|(what, names)| format!("{what} {}", names.join(", "))).collect();
+        let until = freeze.end(now);
+        FreezeView {
+            id: None,
+            source: "configuration".into(),
+            name: Some(name.to_string()),
+            scope: if scope.is_empty() { "everything".to_string() } else { scope.join(", ") },
+            by: None,
+            reason: Some(freeze.reason.clone()),
+            when: freeze.when.iter().map(ToString::to_string).collect(),
+            at: None,
+            in_force: until.is_some(),
+            until,
+        }
+    }
+
+    pub fn of_rule(rule: &Rule, now: Timestamp) -> Self {
+        let until = rule.freeze.iter().filter_map(|window| window.end(now)).max();
+        FreezeView {
+            id: None,
+            source: "rule".into(),
+            name: Some(rule.name.clone()),
+            scope: format!("the rule {}", rule.name),
+            by: None,
+            reason: None,
+            when: rule.freeze.iter().map(ToString::to_string).collect(),
+            at: None,
+            in_force: until.is_some(),
+            until,
+        }
+    }
+}
+
+/// A freeze to make: for how long or until when; for one rule, those of one tag, or everything.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct FreezeRequest {
+    pub by: String,
+    pub reason: String,
+    #[serde(rename = "for", skip_serializing_if = "Option::is_none")]
+    pub lasts: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub until: Option<String>,
+    /// A name, in which `*` stands for any characters.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rule: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tag: Option<String>,
 }
 
 /// A person's command: who, and why.

@@ -76,7 +76,11 @@ pub fn nearest<'a>(wrong: &str, known: impl IntoIterator<Item = &'a str>) -> Opt
     known
         .into_iter()
         .map(|name| (strsim::damerau_levenshtein(wrong, name), name))
-        .filter(|(distance, name)| *distance <= 1 + name.len().min(wrong.len()) / 3)
+        .filter(|(distance, name)| {
+            let shorter = name.len().min(wrong.len());
+            // Of a word of three letters, two others are another word.
+            *distance <= (1 + shorter / 3).min(shorter.saturating_sub(2)).max(1)
+        })
         .min()
         .map(|(_, name)| name)
 }

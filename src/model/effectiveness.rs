@@ -201,7 +201,7 @@ mod tests {
     #[test]
     fn a_breaker_opens_once_after_so_many_in_a_row_and_only_a_person_closes_it() {
         check("", 3, "0 0 0 -, 0 in vain, closed, tripped 0");
-        check("h h d d h d d", 3, "3 4 0 26s, 2 in vain, closed, tripped 0");
+        check("h h d d h d d", 3, "3 4 0 26s666ms, 2 in vain, closed, tripped 0");
         check("h d d d", 3, "1 3 0 10s, 3 in vain, open, tripped 1");
         check("d d d d d", 3, "0 5 0 -, 5 in vain, open, tripped 1");
         // What was under way when it opened may still help: it stays open.

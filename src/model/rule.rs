@@ -2,12 +2,14 @@
 
 use super::duration::Duration;
 use super::event::On;
+use super::freeze::Window;
 use super::label::Labels;
 use super::matcher::Matcher;
 use super::mode::{Approvers, Mode};
 use super::promql::Query;
 use super::schedule::Schedule;
 use super::template::Template;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
@@ -22,6 +24,8 @@ pub struct Rule {
     pub schedule: Option<Schedule>,
     /// It takes events that steps of ours brought about, too.
     pub own: bool,
+    /// By which freezes name it together with others.
+    pub tags: Vec<String>,
     /// All of them must match.
     pub matchers: Vec<Matcher>,
     /// One incident per combination of these labels; empty: one per alert.
@@ -39,9 +43,15 @@ pub struct Rule {
     pub budget: Option<Budget>,
     /// So many attempts in a row that did not help open its breaker; 0: none do. `None`: as the configuration says.
     pub breaker: Option<u32>,
+    /// Of effects on each of its targets, of whatever rule.
+    pub target_budget: Option<Budget>,
     pub hold_at_most: Duration,
+    /// When its runs change nothing.
+    pub freeze: Vec<Window>,
     /// Smallest and largest number of replicas this rule may set.
     pub replicas: Option<(u64, u64)>,
+    /// How much of what belongs together may be changed at once.
+    pub at_once: AtOnce,
     pub attempts: u32,
     pub retry_after: Duration,
     pub verify: Verify,
@@ -68,6 +78,7 @@ impl Rule {
             on: None,
             schedule: None,
             own: false,
+            tags: Vec::new(),
             matchers,
             by: Vec::new(),
             runbook: None,
@@ -79,8 +90,11 @@ impl Rule {
             cooldown: None,
             budget: None,
             breaker: None,
+            target_budget: None,
             hold_at_most: Self::HOLD_AT_MOST,
+            freeze: Vec::new(),
             replicas: None,
+            at_once: AtOnce::default(),
             attempts: 1,
             retry_after: Self::RETRY_AFTER,
             verify: Verify::default(),
@@ -153,6 +167,113 @@ pub struct Budget {
     pub per: Duration,
 }
 
+/// Caps on what is changed at once: of the services of a stack, of the nodes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AtOnce {
+    pub services: Option<Share>,
+    pub nodes: Option<Share>,
+}
+
+/// `2`, or `25%` of a whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Share {
+    Count(u32),
+    Percent(u32),
+}
+
+impl Share {
+    /// How many of `total`: a percentage is rounded down, and is at least one, or nothing could ever be changed.
+    pub fn of(self, total: usize) -> usize {
+        match self {
+            Share::Count(count) => count as usize,
+            Share::Percent(percent) => (total * percent as usize / 100).max(1),
+        }
+    }
+}
+
+impl std::str::FromStr for Share {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let read = match text.trim().strip_suffix('%') {
+            Some(percent) => percent.parse().ok().filter(|percent| (1..=100).contains(percent)).map(Share::Percent),
+            None => text.trim().parse().ok().filter(|count| *count >= 1).map(Share::Count),
+        };
+        read.ok_or_else(|| format!("{text:?} is no part of a whole; write for example 2, or 25%"))
+    }
+}
+
+impl std::fmt::Display for Share {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Share::Count(count) => write!(f, "{count}"),
+            Share::Percent(percent) => write!(f, "{percent}%"),
+        }
+    }
+}
+
+impl Serialize for Share {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Share {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Written {
+            Number(u32),
+            Text(String),
+        }
+        let text = match Written::deserialize(deserializer)? {
+            Written::Number(number) => number.to_string(),
+            Written::Text(text) => text,
+        };
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+impl Budget {
+    pub const MOST: u32 = 1_000;
+    pub const SHORTEST: Duration = Duration::from_secs(60);
+    pub const LONGEST: Duration = Duration::from_secs(30 * 24 * 3600);
+}
+
+impl std::str::FromStr for Budget {
+    type Err = String;
+    /// The error says what is wrong, and what is right.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let parts: Vec<&str> = text.split_whitespace().collect();
+        let read = match parts[..] {
+            [count, "per", per] => count.parse::<u32>().ok().zip(Duration::parse(per).ok()),
+            _ => None,
+        };
+        match read {
+            Some((count @ 1..=Self::MOST, per)) if (Self::SHORTEST..=Self::LONGEST).contains(&per) => {
+                Ok(Budget { count, per })
+            }
+            Some(_) => {
+                let (most, shortest, longest) = (Self::MOST, Self::SHORTEST, Self::LONGEST);
+                Err(format!("{text:?} is out of bounds; between 1 and {most}, per {shortest} to {longest}"))
+            }
+            None => Err(format!("{text:?} is no budget; write for example `3 per 1h`")),
+        }
+    }
+}
+
+impl Serialize for Budget {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Budget {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
 impl std::fmt::Display for Budget {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} per {}", self.count, self.per)
@@ -175,5 +296,42 @@ impl Rule {
             let _ = write!(key, "{comma}{name}={value:?}");
         }
         Ok(Some(key))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_share_is_a_number_or_a_part_and_never_nothing() {
+        for (text, total, of) in [("2", 10, 2), ("25%", 10, 2), ("25%", 3, 1), ("100%", 3, 3), ("1%", 0, 1)] {
+            let share: Share = text.parse().expect(text);
+            assert_eq!((share.of(total), share.to_string().as_str()), (of, text), "of {total}");
+        }
+        for text in ["", "0", "0%", "101%", "-1", "half", "% 5"] {
+            let error = text.parse::<Share>().expect_err(text);
+            assert!(error.contains("write for example"), "{error}");
+        }
+        let read = |text: &str| serde_json::from_str::<AtOnce>(text).expect(text);
+        let expect = AtOnce { services: Some(Share::Percent(25)), nodes: Some(Share::Count(1)) };
+        assert_eq!(read(r#"{"services":"25%","nodes":1}"#), expect);
+        assert_eq!(serde_json::to_string(&expect).ok().as_deref(), Some(r#"{"services":"25%","nodes":"1"}"#));
+    }
+
+    #[test]
+    fn a_budget_is_a_number_in_a_time() {
+        assert_eq!("3 per 1h".parse(), Ok(Budget { count: 3, per: Duration::from_secs(3600) }));
+        for (text, says) in [
+            ("3", "write for example"),
+            ("3 in 1h", "write for example"),
+            ("0 per 1h", "out of bounds"),
+            ("1001 per 1h", "out of bounds"),
+            ("3 per 59s", "out of bounds"),
+            ("3 per 31d", "out of bounds"),
+        ] {
+            let error = text.parse::<Budget>().expect_err(text);
+            assert!(error.contains(says), "{error}");
+        }
     }
 }

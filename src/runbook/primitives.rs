@@ -386,7 +386,7 @@ pub static PRIMITIVES: &[Primitive] = &[
     Primitive {
         name: "ask",
         class: EffectClass::Wait,
-        signature: "ask(question, timeout) · ask(question, timeout, [\"answer\", …])",
+        signature: "ask(question, timeout) · ask(question, timeout, answers)",
         doc: "Asks people, in the incident's thread, and waits for one of the answers: `yes` or `no`, unless others are given. Whoever may approve the \
               rule's runs may answer. Throws `timeout` when nobody does in time. A rehearsal takes the first answer.",
         returns: "the answer, as text",

@@ -1,5 +1,5 @@
-//! The file format of rules: `rules/*.yaml` → [`Rule`]. Strict: what is unknown, out of bounds or not enforced by this build is an error with its
-//! place and how to mend it. What needs the runbooks to judge is left to `catalog`.
+//! The file format of rules: `rules/*.yaml` → [`Rule`]. Strict: what is unknown or out of bounds is an error with its place and how to mend it. What needs
+//! the runbooks to judge is left to `catalog`.
 
 mod events;
 mod guards;
@@ -25,7 +25,6 @@ pub const CODES: &[(&str, &str)] = &[
     ("rule_missing_key", "a key that must be there is not"),
     ("rule_type", "a value is of the wrong kind"),
     ("rule_value", "a value is malformed or out of bounds"),
-    ("rule_not_enforced", "this build does not enforce it yet, so it refuses the rule"),
     ("rule_duplicate_name", "two rules have one name"),
     ("rule_match_empty", "a rule that matches everything must say so"),
     ("rule_matcher", "a matcher cannot be read"),
@@ -72,6 +71,7 @@ const RULE_KEYS: &[&str] = &[
     "schedule",
     "match",
     "by",
+    "tags",
     "runbook",
     "params",
     "mode",
@@ -135,15 +135,6 @@ impl Reader<'_> {
         self.found.last_mut().expect("just pushed")
     }
 
-    fn refuse(&mut self, place: Place, what: &str, instead: &str) {
-        self.error(
-            "rule_not_enforced",
-            place,
-            format!("{what} is not enforced by this build yet, so it refuses the rule"),
-        )
-        .help = Some(instead.to_string());
-    }
-
     fn rules(&mut self, root: &Node) -> Vec<Written> {
         if matches!(root.value, Value::Null) {
             self.error("rule_missing_key", root.place, "the file has no `rules`").help =
@@ -172,6 +163,7 @@ impl Reader<'_> {
         self.on(&fields, node.place, &mut rule);
         rule.matchers.extend(self.matchers(&fields, node.place, rule.on));
         rule.by = fields.get("by").map(|by| self.by(by)).unwrap_or_default();
+        rule.tags = fields.get("tags").map(|tags| self.tags(tags)).unwrap_or_default();
         self.runbook(&fields, &mut rule, &mut places);
         self.mode(&fields, &mut rule);
         if let Some(guards) = fields.get("guards") {
@@ -200,11 +192,16 @@ impl Reader<'_> {
 
     fn name(&mut self, node: &Node) -> Option<String> {
         let name = self.text(node, "`name`")?;
+        self.plain(node, name, "name of a rule")
+    }
+
+    /// What people type on a command line.
+    fn plain(&mut self, node: &Node, name: String, what: &str) -> Option<String> {
         let plain = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
         if name.chars().all(plain) && name.starts_with(|c: char| c.is_ascii_alphanumeric()) && name.len() <= 100 {
             return Some(name);
         }
-        self.error("rule_value", node.place, format!("{name:?} is no name of a rule")).help = Some(
+        self.error("rule_value", node.place, format!("{name:?} is no {what}")).help = Some(
             "use at most 100 ASCII letters, digits, `-`, `_` and `.`, beginning with a letter or digit".to_string(),
         );
         None
@@ -253,9 +250,22 @@ impl Reader<'_> {
         labels
     }
 
+    fn tags(&mut self, node: &Node) -> Vec<String> {
+        let mut tags: Vec<String> = Vec::new();
+        for node in self.list(node, "`tags`").unwrap_or_default() {
+            let Some(tag) = self.text(node, "a tag").and_then(|tag| self.plain(node, tag, "tag")) else { continue };
+            if tags.contains(&tag) {
+                self.error("rule_duplicate", node.place, format!("`tags` names {tag:?} twice"));
+            } else {
+                tags.push(tag);
+            }
+        }
+        tags
+    }
+
     fn runbook(&mut self, fields: &Fields, rule: &mut Rule, places: &mut Places) {
         let Some(node) = fields.get("runbook") else {
-            for key in ["params", "mode", "approve", "earned_after", "allow", "attempts", "retry_after"] {
+            for key in ["params", "approve", "earned_after", "allow", "attempts", "retry_after"] {
                 if let Some(place) = fields.place(key) {
                     self.error(
                         "rule_without_runbook",

@@ -151,8 +151,39 @@ async fn the_kill_switch_is_pulled_shown_and_released() {
     );
     assert_eq!(stage.get("/api/v1/pause").await.json()["paused"], true);
     assert_eq!(stage.metric("runbookd_paused").await, "1");
+    let ready = stage.get("/readyz").await;
+    assert!(ready.status == 200 && ready.body.contains("paused (by ann: migration)"), "{ready:?}");
     assert_eq!(stage.post("/api/v1/resume", br#"{"by":"ann"}"#).await.json()["paused"], false);
     assert_eq!(stage.get("/api/v1/pause").await.json()["paused"], false);
+    stage.stop().await;
+}
+
+#[tokio::test]
+async fn a_freeze_is_made_listed_and_ended() {
+    let stage = Stage::start().await;
+    let body = br#"{"by":"ann","reason":"migration","for":"2h"}"#;
+    let made = stage.post("/api/v1/freezes", body).await.json();
+    assert_eq!((&made["id"], &made["scope"], &made["in_force"]), (&"f1".into(), &"everything".into(), &true.into()));
+    let listed = stage.get("/api/v1/freezes").await.json();
+    assert_eq!(listed["freezes"], serde_json::json!([made]));
+    assert_eq!(stage.metric("runbookd_freezes{source=\"one_off\"}").await, "1");
+    assert!(stage.get("/readyz").await.body.contains("frozen (f1 by ann"));
+    for (body, status, word) in [
+        (r#"{"by":"ann","reason":"x"}"#, 400, "say how long"),
+        (r#"{"by":"ann","reason":"x","for":"2h","until":"2036-01-01T00:00:00Z"}"#, 400, "say how long"),
+        (r#"{"by":"ann","reason":" ","for":"2h"}"#, 400, "reason"),
+        (r#"{"by":"ann","reason":"x","for":"soon"}"#, 400, "no duration"),
+        (r#"{"by":"ann","reason":"x","until":"tomorrow"}"#, 400, "no instant"),
+        (r#"{"by":"ann","reason":"x","until":"2001-01-01T00:00[Europe/Berlin]"}"#, 409, "over already"),
+        (r#"{"by":"ann","reason":"x","for":"2h","rule":"a","tag":"b"}"#, 400, "not both"),
+        (r#"{"by":"ann","reason":"x","for":"2h","tag":"nobody"}"#, 409, "no such rule"),
+    ] {
+        let detail = stage.post("/api/v1/freezes", body.as_bytes()).await.problem(status);
+        assert!(detail.contains(word), "{body}: {detail}");
+    }
+    stage.post("/api/v1/freezes/f7/end", br#"{"by":"bob"}"#).await.problem(404);
+    assert_eq!(stage.post("/api/v1/freezes/f1/end", br#"{"by":"bob"}"#).await.json()["id"], "f1");
+    assert_eq!(stage.get("/api/v1/freezes").await.json()["freezes"], serde_json::json!([]));
     stage.stop().await;
 }
 

@@ -111,6 +111,8 @@ impl Home {
             // Alerts come and go within seconds here: that is no reason to leave them to people, and what resolved is soon over.
             .env("RUNBOOKD_INCIDENTS_FLAPS", "1000000")
             .env("RUNBOOKD_INCIDENTS_FLAP_WINDOW", "1s")
+            .env("RUNBOOKD_BRAKE_TARGETS", "")
+            .env("RUNBOOKD_BRAKE_EFFECTS", "")
             .env("RUNBOOKD_LOG_LEVEL", "warn")
             .current_dir(self.path())
             .stdin(Stdio::null())

@@ -89,7 +89,10 @@ impl Stage {
         let clock = Clock::simulated();
         let world = World::parse(&scenario.world).expect("the scenario's world is valid");
         let files = tempfile::tempdir().expect("a temporary directory");
-        let mut config = Config::default();
+        let mut config = match scenario.config.as_str() {
+            "" => Config::default(),
+            text => serde_saphyr::from_str(text).expect("the scenario's configuration is valid"),
+        };
         config.incidents.stale_after = scenario.stale_after;
         config.bounds.replicas_max = 20;
         config.max_mode = scenario.max_mode;

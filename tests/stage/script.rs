@@ -8,6 +8,7 @@ use runbookd::model::alert::{Alert, Fingerprint, Status};
 use runbookd::model::cluster::{ServiceChange, SpecFields};
 use runbookd::model::duration::Duration;
 use runbookd::model::event::{self, Event, On};
+use runbookd::model::freeze::{FreezeId, Scope};
 use runbookd::model::incident::IncidentId;
 use runbookd::model::label::Labels;
 use runbookd::model::mode::{Approval, Mode, Subject};
@@ -26,6 +27,9 @@ pub struct Scenario {
     pub rules: String,
     #[serde(default)]
     pub runbooks: BTreeMap<String, String>,
+    /// Keys of the configuration, as in runbookd.yaml.
+    #[serde(default)]
+    pub config: String,
     #[serde(default = "half_a_day")]
     pub stale_after: Duration,
     /// Alertmanager's API can be asked: it tells what the script fired and did not resolve.
@@ -111,6 +115,19 @@ pub enum Action {
     CloseBreaker(String),
     Pause(String),
     Resume(String),
+    /// A person freezes a rule, those of a tag, or everything.
+    Freeze {
+        #[serde(rename = "for")]
+        lasts: Duration,
+        #[serde(default)]
+        rule: Option<String>,
+        #[serde(default)]
+        tag: Option<String>,
+        reason: String,
+    },
+    Unfreeze(u64),
+    /// A person releases the fleet brake.
+    Release(String),
     Ack(u64),
     Close(u64),
     /// A person looks at the plan that waits, and approves it.
@@ -268,6 +285,27 @@ impl Play<'_> {
             }
             Action::Resume(by) => {
                 self.insist(async |life| Some(life.app.resume(by).await.is_ok())).await;
+            }
+            Action::Freeze { lasts, rule, tag, reason } => {
+                let scope = match (rule, tag) {
+                    (Some(rule), _) => Scope::Rule(rule.clone()),
+                    (None, Some(tag)) => Scope::Tag(tag.clone()),
+                    (None, None) => Scope::All,
+                };
+                let until = now + lasts.signed();
+                self.insist(async |life| {
+                    // A person who got no answer looks before it is said again.
+                    let made = life.app.stops().freezes.iter().any(|freeze| freeze.until == until);
+                    (made || life.app.freeze(scope.clone(), until, "ann", reason).await.is_ok()).then_some(())
+                })
+                .await;
+            }
+            Action::Release(by) => {
+                self.insist(async |life| Some(life.app.release(by).await.is_ok())).await;
+            }
+            Action::Unfreeze(id) => {
+                let id = FreezeId(*id);
+                self.insist(async |life| Some(life.app.unfreeze(id, "ann").await.is_ok())).await;
             }
             Action::Ack(id) => {
                 let id = runbookd::model::incident::IncidentId(*id);

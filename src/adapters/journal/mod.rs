@@ -4,7 +4,8 @@ pub mod memory;
 pub mod sqlite;
 mod tables;
 
-use crate::model::incident::Incident;
+use crate::model::effect::Effect;
+use crate::model::incident::{Incident, IncidentId};
 use crate::model::step::{Intent, Outcome, Step};
 use crate::ports::{IncidentFilter, JournalError};
 use jiff::Timestamp;
@@ -38,6 +39,11 @@ fn effect(step: &Step) -> Option<(Timestamp, String)> {
         }
         _ => None,
     }
+}
+
+/// When a step changed something, or may have: what budgets and the fleet brake count.
+fn counted(step: &Step) -> Option<Timestamp> {
+    Effect::of("", IncidentId(0), step).map(|effect| effect.at)
 }
 
 /// Does an incident belong into the listing? The cursor and the limit are the caller's.

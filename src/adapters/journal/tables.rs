@@ -2,6 +2,7 @@
 
 use super::{effect, listed, page};
 use crate::model::alert::{Fingerprint, Level};
+use crate::model::effect::Effect;
 use crate::model::incident::{Incident, IncidentId, Transition};
 use crate::model::message::{Message, MessageId, ThreadRef};
 use crate::model::run::{ProgramHash, Run, RunId, Sources};
@@ -121,11 +122,21 @@ impl Tables {
                 .collect(),
             runs: self.runs.values().filter(|one| !one.state.ended() || one.started_at > since).cloned().collect(),
             last_effects: self.last_effects(since),
+            effects: self.effects(since),
             settings: self.settings.clone().into_iter().collect(),
             last_incident: self.last_incident,
             last_run: self.last_run,
             last_message: self.last_message,
         }
+    }
+
+    fn effects(&self, since: Timestamp) -> Vec<Effect> {
+        let of_run = |run: &Run| self.steps.get(&run.id).into_iter().flat_map(BTreeMap::values);
+        let of_step = |run: &Run, step: &Step| Effect::of(&run.rule, run.incident, step);
+        let all = self.runs.values().flat_map(|run| of_run(run).filter_map(move |step| of_step(run, step)));
+        let mut all: Vec<Effect> = all.filter(|effect| effect.at > since).collect();
+        all.sort_by_key(|effect| (effect.at, effect.run, effect.seq));
+        all
     }
 
     fn last_effects(&self, since: Timestamp) -> Vec<LastEffect> {

@@ -1,13 +1,10 @@
-//! What people ask of the board: acknowledge, close, pause, resume.
+//! What people ask of the board about one incident: acknowledge, close.
 
 use super::Board;
-use crate::app::{CommandError, Paused, report};
+use crate::app::{CommandError, report};
 use crate::engine::lifecycle::Event;
 use crate::model::incident::{Incident, IncidentId, Reason, State};
-use crate::ports::Write;
 use jiff::Timestamp;
-
-pub(super) const PAUSED: &str = "paused";
 
 impl Board {
     /// A person has it.
@@ -57,38 +54,5 @@ impl Board {
 
     fn found(&self, id: IncidentId) -> Result<Incident, CommandError> {
         self.incidents.get(&id).map(|incident| (**incident).clone()).ok_or(CommandError::NotFound(id))
-    }
-
-    /// Pulls the kill switch: no run starts and no effect begins until `resume`.
-    pub fn pause(&mut self, by: &str, why: &str, now: Timestamp) -> Paused {
-        let paused = Paused { by: by.to_string(), reason: why.to_string(), at: now };
-        let stored = serde_json::to_string(&paused).expect("plain text and a time serialise");
-        self.out.writes.push(Write::Setting(PAUSED.into(), Some(stored)));
-        self.metrics.set_paused(true);
-        self.paused = Some(paused.clone());
-        let text = if why.is_empty() { "No reason was given." } else { why };
-        self.send(report::operators(&format!("runbookd was paused by {by}"), text, now));
-        paused
-    }
-
-    /// Releases the kill switch; what it held is asked for again.
-    pub fn resume(&mut self, by: &str, now: Timestamp) -> Result<(), CommandError> {
-        if self.paused.take().is_none() {
-            return Err(CommandError::Conflict("runbookd is not paused".to_string()));
-        }
-        self.out.writes.push(Write::Setting(PAUSED.into(), None));
-        self.metrics.set_paused(false);
-        self.send(report::operators(&format!("runbookd goes on, released by {by}"), "", now));
-        let mut held: Vec<IncidentId> = self
-            .incidents
-            .values()
-            .filter(|it| it.state == State::Held && it.reason.code == "paused")
-            .map(|it| it.id)
-            .collect();
-        held.sort();
-        for id in held {
-            self.consider(id, now);
-        }
-        Ok(())
     }
 }

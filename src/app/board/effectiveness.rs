@@ -56,7 +56,6 @@ impl Board {
                 "{after} attempts in a row did not help. Its incidents go to people at once, until somebody has looked at the runbook and closes the \
                  breaker: runbookd rules close-breaker {rule}"
             );
-            self.metrics.escalation("breaker");
             self.send(report::operators(&format!("The breaker of rule {rule} has opened"), &text, now));
         }
     }

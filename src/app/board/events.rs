@@ -3,8 +3,12 @@
 
 use super::Board;
 use crate::app::report;
+use crate::engine::guard::Hand;
 use crate::engine::lifecycle;
 use crate::engine::route;
+use crate::model::cluster::UpdateState;
+use crate::model::duration::Duration;
+use crate::model::effect::target_name;
 use crate::model::event::{Event, On, Seen};
 use crate::model::incident::{IncidentId, Reason, State};
 use crate::model::rule::Rule;
@@ -15,6 +19,10 @@ use std::sync::Arc;
 
 /// Under this and its name the journal remembers what of the cluster was told last.
 pub(super) const SEEN: &str = "seen ";
+/// Under this and its name what another hand did to a service.
+pub(super) const HAND: &str = "hand ";
+/// A change that is noticed so soon after a step of ours on the same service is that step's.
+const OURS: Duration = Duration::from_secs(30);
 
 impl Board {
     /// The events of one journalled post.
@@ -31,8 +39,13 @@ impl Board {
     }
 
     fn happened(&mut self, mut event: Event, now: Timestamp) {
+        self.note_hand(&event);
         if let Some(seen) = event.seen.take() {
             self.remember_seen(seen);
+            // An update may have come to its end.
+            if self.counts.get(&State::Held).is_some_and(|held| *held > 0) {
+                self.consider_held("updating", now);
+            }
         }
         // One without labels tells nothing, it is only to be remembered.
         if event.labels.is_empty() {
@@ -109,6 +122,48 @@ impl Board {
             }
             (_, None) => {}
         }
+    }
+
+    /// Another hand has changed a service: it is left alone for a while.
+    fn note_hand(&mut self, event: &Event) {
+        let Some(window) = self.config.arbitration.hands else { return };
+        let labels = &event.labels;
+        if event.on != On::Swarm || event.own || labels.value("event") != "service_updated" {
+            return;
+        }
+        let over: Vec<String> = self
+            .hands
+            .values()
+            .filter(|hand| hand.at + window.signed() <= event.at)
+            .map(|hand| hand.service.clone())
+            .collect();
+        for service in over {
+            self.hands.remove(&service);
+            self.out.writes.push(Write::Setting(format!("{HAND}{service}").into(), None));
+        }
+        let service = labels.value("service").to_string();
+        // A rollback leaves no mark of ours.
+        if self.ledger.effects_on(&target_name("rollback", &service), event.at - OURS.signed()) > 0 {
+            return;
+        }
+        let hand = Hand { service: service.clone(), at: event.at, changed: labels.value("changed").to_string() };
+        let stored = serde_json::to_string(&hand).expect("plain text and a time serialise");
+        self.out.writes.push(Write::Setting(format!("{HAND}{service}").into(), Some(stored)));
+        self.hands.insert(service, hand);
+    }
+
+    pub(super) fn recall_hand(&mut self, stored: &str) {
+        // What cannot be read is no reason to hold anything back for ever: it was for minutes.
+        if let Ok(hand) = serde_json::from_str::<Hand>(stored) {
+            self.hands.insert(hand.service.clone(), hand);
+        }
+    }
+
+    /// Is a service in the middle of an update, as far as the cluster is watched?
+    pub(super) fn is_updating(&self, service: &str) -> bool {
+        let seen = self.seen.get(&format!("service {service}"));
+        let update = seen.and_then(|seen| serde_json::from_value::<UpdateState>(seen["update"].clone()).ok());
+        update.is_some_and(UpdateState::in_progress)
     }
 
     fn remember_seen(&mut self, Seen { what, state }: Seen) {

@@ -364,7 +364,7 @@ impl Board {
     }
 
     /// An incident that no alert belongs to: a person closes it.
-    pub(super) fn without_alert(&mut self, key: &str, labels: &Labels, reason: Reason, now: Timestamp) {
+    fn without_alert(&mut self, key: &str, labels: &Labels, reason: Reason, now: Timestamp) {
         // A fingerprint that no alert has: nothing joins it, nothing resolves it.
         let id = self.join_or_open(None, key, Err(reason), Fingerprint(0), now);
         self.edit(id, |incident: &mut Incident| incident.alerts.clear());
@@ -481,6 +481,8 @@ impl Board {
         self.catalog = catalog;
         self.ask_anew();
         self.route_unmatched(now);
+        // A rule's windows may be others now.
+        self.consider_held("freeze", now);
     }
 
     pub(super) fn route_unmatched(&mut self, now: Timestamp) {

@@ -115,7 +115,7 @@ impl Board {
     }
 
     /// It fires again within the flap window.
-    fn refire(&mut self, id: IncidentId, told: Result<(), Reason>, now: Timestamp) {
+    pub(super) fn refire(&mut self, id: IncidentId, told: Result<(), Reason>, now: Timestamp) {
         if told.is_ok() && self.decays(id, now) {
             return self.fires_still(id, now);
         }
@@ -182,12 +182,14 @@ impl Board {
         let targets = Self::literal_targets(&rule, incident);
         let attempts_in_window = self.attempts_in_window(&rule, now);
         let Some(incident) = self.incidents.get(&id) else { return };
-        let paused = self.paused.as_ref().map(|paused| format!("by {}: {}", paused.by, paused.reason));
         let breaker = self.open_breaker(&rule.name);
+        let services = Self::literal_services(&rule, incident);
+        let updating = services.iter().find(|(primitive, name)| *primitive != "rollback" && self.is_updating(name));
+        let hands = services.iter().filter_map(|(_, name)| self.hands.get(name));
         let key = Self::key_of(incident);
         let situation = Situation {
             now,
-            paused: paused.as_deref(),
+            stops: self.stops.view(&self.config),
             breaker: breaker.as_deref(),
             firing: self.firing(incident),
             mode: self.mode_of(&rule),
@@ -195,12 +197,19 @@ impl Board {
             attempt: incident.attempt,
             last_effect: self.effects.get(&key).map(|(at, what)| (*at, what.as_str())),
             attempts_in_window,
+            fleet: self.fleet(&targets),
             locked: self.locks.taken(id, &targets),
+            updating: updating.map(|(_, name)| name.as_str()),
+            hand: hands.max_by_key(|hand| hand.at),
+            arbitration: &self.config.arbitration,
         };
         let verdict = guard::before_run(&rule, &situation);
         if let ("lock", Some((target, _))) = (verdict.0, situation.locked) {
             let target = target.to_string();
             self.locks.wait(id, &target);
+        }
+        if let ("brake", Verdict::Hold { reason, .. }) = &verdict {
+            self.pull_brake(&reason.text.clone(), now);
         }
         self.hold_or_start(id, &rule, verdict, targets, now);
     }
@@ -260,6 +269,7 @@ impl Board {
         }
         self.edit(id, |incident| {
             incident.until = until;
+            incident.reason = reason.clone();
             // A hold that people have heard of does not run out; it begins anew when it is one that can.
             incident.held_since = (page == Page::Later).then_some(since);
             incident.escalated |= page == Page::Now;

@@ -10,20 +10,22 @@ mod life;
 mod locks;
 mod recover;
 mod runs;
+mod stops;
 mod trust;
 mod undo;
 mod verify;
 mod watchdog;
 
 pub use approvals::{Permit, Reply};
-pub use runs::{Ended, lock_name};
+pub use runs::{Ended, SERVICES, lock_name};
 pub use trust::Trust;
 pub use verify::{Asked, Seen, Verification};
 
-use crate::app::Paused;
 use crate::app::metrics::Metrics;
+use crate::app::stops::Stops;
 use crate::config::Config;
-use crate::engine::guard::Firing;
+use crate::engine::guard::{Firing, Fleet, Hand};
+use crate::engine::ledger::Ledger;
 use crate::model::alert::{Fingerprint, Level};
 use crate::model::duration::Duration;
 use crate::model::effectiveness::Effectiveness;
@@ -73,6 +75,8 @@ pub struct Board {
     live: HashMap<IncidentId, RunId>,
     /// When attempts of each rule were made, as far back as a budget can ask.
     budgets: HashMap<String, VecDeque<Timestamp>>,
+    /// Every effect, as far back as a budget can ask.
+    ledger: Ledger,
     /// The last effect of each (rule, key).
     effects: HashMap<Key, (Timestamp, String)>,
     /// What the attempts of each rule came to.
@@ -87,11 +91,17 @@ pub struct Board {
     seen: BTreeMap<String, serde_json::Value>,
     /// The alert that is always expected.
     watchdog: Option<watchdog::Watchdog>,
-    paused: Option<Paused>,
     /// By rule.
     trust: BTreeMap<String, Trust>,
     /// The undo that is about to start.
     undoing: Option<crate::app::undo::Wish>,
+    /// What other hands did to services lately.
+    hands: HashMap<String, Hand>,
+    stops: Stops,
+    stops_changed: bool,
+    last_freeze: u64,
+    /// When a person last released the fleet brake.
+    released_at: Timestamp,
     news: HashMap<String, Timestamp>,
     handled: u64,
     last_incident: u64,
@@ -167,15 +177,20 @@ impl Board {
             locks: Locks::default(),
             live: HashMap::new(),
             budgets: HashMap::new(),
+            ledger: Ledger::default(),
             effects: HashMap::new(),
             effectiveness: BTreeMap::new(),
             attempts: HashMap::new(),
             unmet: HashMap::new(),
             cut_off: BTreeMap::new(),
             seen: BTreeMap::new(),
-            paused: None,
             trust: BTreeMap::new(),
             undoing: None,
+            hands: HashMap::new(),
+            stops: Stops::default(),
+            stops_changed: true,
+            last_freeze: 0,
+            released_at: Timestamp::UNIX_EPOCH,
             news: HashMap::new(),
             handled: 0,
             last_incident: 0,
@@ -189,10 +204,6 @@ impl Board {
 
     pub fn handled(&self) -> u64 {
         self.handled
-    }
-
-    pub fn paused(&self) -> Option<&Paused> {
-        self.paused.as_ref()
     }
 
     /// What is to be staged now. The rest of what the board wants done stays until [`Board::take_out`].
@@ -220,11 +231,12 @@ impl Board {
     pub fn next_timer(&self) -> Option<Timestamp> {
         let incident = self.timers.first().map(|(at, _)| *at);
         let doubt = self.doubts.first().map(|(at, _)| *at);
-        incident.into_iter().chain(doubt).chain(self.watchdog_due()).min()
+        incident.into_iter().chain(doubt).chain(self.watchdog_due()).chain(self.next_thaw()).min()
     }
 
     /// Everything whose time has come.
     pub fn tick(&mut self, now: Timestamp) {
+        self.thaw_due(now);
         while let Some(&(at, fingerprint)) = self.doubts.first().filter(|(at, _)| *at <= now) {
             self.doubts.remove(&(at, fingerprint));
             self.settle_doubt(fingerprint, now);
@@ -242,6 +254,18 @@ impl Board {
     fn count_states(&self) {
         let counts: Vec<(State, i64)> = self.counts.iter().map(|(state, count)| (*state, *count)).collect();
         self.metrics.set_incidents(&counts);
+    }
+
+    fn fleet<'a>(&'a self, targets: &'a [String]) -> Fleet<'a> {
+        let budgets = &self.config.budgets;
+        Fleet {
+            ledger: &self.ledger,
+            target: budgets.target,
+            engine: budgets.engine,
+            brake: &self.config.brake,
+            released_at: self.released_at,
+            targets,
+        }
     }
 
     fn rule_of(&self, incident: &Incident) -> Option<Arc<Rule>> {

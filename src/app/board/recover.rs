@@ -1,8 +1,13 @@
 //! The board after a restart: what the journal holds, and which runs go on.
 
 use super::runs::NOTED_AHEAD;
-use super::{Board, Known, Start};
-use super::{commands::PAUSED, effectiveness::EFFECTIVENESS, events::SEEN, intake::CUT_OFF, trust::TRUST};
+use super::{
+    Board, Known, Start,
+    effectiveness::EFFECTIVENESS,
+    events::{HAND, SEEN},
+    intake::CUT_OFF,
+    trust::TRUST,
+};
 use crate::engine::lifecycle::Event;
 use crate::model::duration::Duration;
 use crate::model::incident::{Incident, IncidentId, Reason, State};
@@ -61,6 +66,9 @@ impl Board {
                 self.effects.insert((effect.rule.into(), effect.key.into()), (effect.at, effect.what));
             }
         }
+        for effect in &found.effects {
+            self.ledger.note(effect);
+        }
         self.lock_held(&found.runs);
         self.lock_verifying();
         self.take_runs(found.runs);
@@ -75,23 +83,17 @@ impl Board {
     fn take_settings(&mut self, settings: &[(String, String)], now: Timestamp) {
         for (name, value) in settings {
             match name.as_str() {
-                PAUSED => match serde_json::from_str(value) {
-                    Ok(paused) => self.paused = Some(paused),
-                    // An unreadable switch counts as pulled.
-                    Err(error) => {
-                        let reason = format!("the journalled switch cannot be read: {error}");
-                        self.paused = Some(crate::app::Paused { by: "runbookd".into(), reason, at: now });
-                    }
-                },
+                _ if self.recall_stop(name, value, now) => {}
                 ALIVE => self.down_for = value.parse().ok().map(|at: Timestamp| Duration::between(at, now)),
                 _ if name.starts_with(TRUST) => self.recall_trust(&name[TRUST.len()..], value),
                 _ if name.starts_with(CUT_OFF) => self.recall_cut_off(value),
                 _ if name.starts_with(EFFECTIVENESS) => self.recall_effectiveness(&name[EFFECTIVENESS.len()..], value),
+                _ if name.starts_with(HAND) => self.recall_hand(value),
                 _ if name.starts_with(SEEN) => self.recall_seen(&name[SEEN.len()..], value),
                 _ => {}
             }
         }
-        self.metrics.set_paused(self.paused.is_some());
+        self.metrics.set_paused(self.stops.paused.is_some());
     }
 
     /// What is journalled as locked was locked: before anybody is given what a rule of today names.

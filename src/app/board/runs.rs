@@ -2,8 +2,10 @@
 
 use super::{Board, Start, undo};
 use crate::app::report;
+use crate::engine::guard::{self, Change, Company, Verdict};
 use crate::engine::lifecycle::Event;
 use crate::model::alert::Level;
+use crate::model::effect::{Effect, target_name};
 use crate::model::effectiveness::Judgement;
 use crate::model::incident::{Incident, IncidentId, Reason, State};
 use crate::model::label::Labels;
@@ -18,6 +20,8 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+/// Primitives that change services.
+pub const SERVICES: [&str; 5] = ["scale", "update", "restart", "rollback", "reschedule"];
 /// Effects of an incident's runs that are kept to be told.
 const EFFECTS_KEPT: usize = 20;
 
@@ -47,6 +51,12 @@ impl Board {
         targets.sort();
         targets.dedup();
         targets
+    }
+
+    /// The services among them, each with what its grant is for.
+    pub(super) fn literal_services<'a>(rule: &'a Rule, incident: &Incident) -> Vec<(&'a str, String)> {
+        let granted = rule.allow.iter().filter(|grant| SERVICES.contains(&&*grant.primitive));
+        granted.filter_map(|grant| Some((&*grant.primitive, grant.target.literal(&incident.labels)?))).collect()
     }
 
     pub(super) fn attempts_in_window(&mut self, rule: &Rule, now: Timestamp) -> u32 {
@@ -374,6 +384,34 @@ impl Board {
         }
     }
 
+    /// May a run make this effect now, everything else considered? If so, it is counted.
+    pub fn admit(&mut self, run: &Run, effect: Effect, mut companies: Vec<Company>, now: Timestamp) -> Verdict {
+        for member in companies.iter_mut().flat_map(|company| &mut company.members) {
+            member.held = self.locks.taken(run.incident, std::slice::from_ref(&member.target)).is_some();
+        }
+        let effect = Effect { at: now, ..effect };
+        let change = Change {
+            now,
+            stops: self.stops.view(&self.config),
+            fleet: self.fleet(&effect.targets),
+            effect: &effect,
+            arbitration: &self.config.arbitration,
+            companies: &companies,
+            counted: self.ledger.knows(&effect),
+            gives_back: run.handler == Handler::OnResolved,
+        };
+        let rule = crate::engine::undo::in_force(run, self.catalog.rule(&run.rule));
+        let (guard, verdict) = guard::before_change(rule.as_deref(), &change);
+        match &verdict {
+            Verdict::Allow => self.ledger.note(&effect),
+            _ => self.metrics.verdict(guard, verdict.name()),
+        }
+        if let ("brake", Verdict::Hold { reason, .. }) = (guard, &verdict) {
+            self.pull_brake(&reason.text, now);
+        }
+        verdict
+    }
+
     /// Does anything of a run's incident still fire?
     pub fn run_fires(&self, run: &Run) -> bool {
         self.incidents.get(&run.incident).is_some_and(|incident| self.fires(incident))
@@ -389,12 +427,8 @@ impl Board {
 /// The name under which a target is locked; `None` where two at once do no harm.
 pub fn lock_name(primitive: &str, target: &str) -> Option<String> {
     match primitive {
-        "reload" => Some(format!("reload target {target}")),
-        "drain" | "activate" | "promote" | "demote" | "add_node" | "remove_node" => {
-            Some(format!("node or group {target}"))
-        }
         // Each is its own: a silence by its key, a job by its name, a post by being sent once.
         "silence" | "job" | "http_post" => None,
-        _ => Some(format!("service {target}")),
+        _ => Some(target_name(primitive, target)),
     }
 }

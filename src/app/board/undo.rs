@@ -19,7 +19,7 @@ impl Board {
     /// A person has seen the plan and wants it carried out. It is refused while runbookd is paused, and while another works on one of its targets.
     pub fn undo(&mut self, wish: Wish, now: Timestamp) -> Result<Incident, CommandError> {
         let undoes = wish.planned.undoes.id;
-        if let Some(paused) = &self.paused {
+        if let Some(paused) = &self.stops.paused {
             let text = format!("runbookd is paused by {}: {}; resume it first", paused.by, paused.reason);
             return Err(CommandError::Conflict(text));
         }

@@ -85,7 +85,14 @@ impl Board {
         );
         let labels = watchdog.labels();
         self.metrics.set_watchdog_silent(true);
-        self.without_alert(KEY, &labels, Reason::new("watchdog", text), now);
+        let reason = Reason::new("watchdog", text);
+        // Silent again within the flap window, or for the first time.
+        if let Some(id) = self.by_key.get(&(super::NO_RULE.into(), KEY.into())).copied() {
+            return self.refire(id, Err(reason), now);
+        }
+        let id = self.open(None, KEY, now);
+        self.edit(id, |incident| incident.labels = labels);
+        self.step(id, Event::HandedOver, reason, now);
     }
 
     fn silent_incident(&self) -> Option<IncidentId> {

@@ -4,7 +4,7 @@
 use super::read::{Unanswered, step_error};
 use super::{Executor, Flow, Input, Work};
 use crate::app::board::lock_name;
-use crate::engine::guard::{self, Bounds};
+use crate::engine::guard::{self, Bounds, Company};
 use crate::engine::intent::{self, Targets};
 use crate::engine::settle::{Settled, settle};
 use crate::engine::undo;
@@ -58,19 +58,31 @@ impl Executor {
         args: Vec<Value>,
     ) -> Flow {
         let mut step = self.new_step(work, primitive, args);
-        let decided = match self.decide(work, &step).await {
-            Ok(decided) => decided,
-            Err(stop) => return self.stopped(work, step, stop),
-        };
-        let intents: Vec<ServiceIntent> = decided.iter().map(|(intent, _)| intent.clone()).collect();
-        step.before = Some(match intents.as_slice() {
-            [one] => intent::before(&one.change),
-            all => all.iter().map(|one| (one.service.clone(), intent::before(&one.change))).collect(),
-        });
-        let nothing_to_do = decided.iter().all(|(intent, service)| intent::already_so(&intent.change, service));
-        step.intent = Some(Intent::Services(intents));
-        if nothing_to_do {
-            return self.answer(work, step, Outcome::Unchanged, Ok(Value::Null));
+        let mut since = None;
+        loop {
+            let decided = match self.decide(work, &step).await {
+                Ok(decided) => decided,
+                Err(stop) => return self.stopped(work, step, stop),
+            };
+            let intents: Vec<ServiceIntent> = decided.iter().map(|(intent, _)| intent.clone()).collect();
+            step.before = Some(match intents.as_slice() {
+                [one] => intent::before(&one.change),
+                all => all.iter().map(|one| (one.service.clone(), intent::before(&one.change))).collect(),
+            });
+            let nothing_to_do = decided.iter().all(|(intent, service)| intent::already_so(&intent.change, service));
+            step.intent = Some(Intent::Services(intents));
+            if nothing_to_do {
+                return self.answer(work, step, Outcome::Unchanged, Ok(Value::Null));
+            }
+            let companies = match self.stacks_of(work, &decided).await {
+                Ok(companies) => companies,
+                Err(stop) => return self.stopped(work, step, stop),
+            };
+            match self.admit(work, &mut step, companies, &mut since).await {
+                Ok(true) => break,
+                Ok(false) => {}
+                Err(stop) => return self.stopped(work, step, stop),
+            }
         }
         work.steps.push(step.clone());
         match self.record_intent(&work.run, &step).await {
@@ -123,26 +135,20 @@ impl Executor {
             let names: Vec<String> =
                 decided.iter().filter_map(|(intent, _)| lock_name(&step.primitive, &intent.service)).collect();
             let waited = self.lock(work, names).await?;
-            if !waited && (work.run.shadow || self.paused.borrow().is_none()) {
+            if !waited && !self.is_stopped(work) {
                 return Ok(decided);
             }
-            // Whoever held the lock was at work, or the switch was pulled meanwhile: what was seen before is stale.
+            // Whoever held the lock was at work, or all was stopped meanwhile: what was seen before is stale.
             self.may_begin(work).await?;
         }
     }
 
-    /// Paused? Cut off by a restart, and no longer wanted? Waits while paused.
+    /// Stopped? Cut off by a restart, and no longer wanted? Waits while it is stopped.
     pub(super) async fn may_begin(&self, work: &mut Work) -> Result<(), Stop> {
         if work.run.shadow {
             return Ok(());
         }
-        let mut paused = self.paused.clone();
-        let mut stopping = self.stopping.subscribe();
-        tokio::select! {
-            biased;
-            _ = stopping.wait_for(|stop| *stop) => return Err(Stop::Leave),
-            released = paused.wait_for(Option::is_none) => if released.is_err() { return Err(Stop::Leave) },
-        }
+        self.wait_for_release(work).await?;
         if !work.unproven {
             return Ok(());
         }
@@ -188,12 +194,21 @@ impl Executor {
         }
     }
 
-    pub(super) fn rule(&self, work: &Work) -> Option<Arc<Rule>> {
-        let rule = self.parts.catalog.load().rule(&work.run.rule).cloned();
-        match work.run.undoes {
-            Some(_) => Some(Arc::new(undo::rule(&work.run, rule.as_deref()))),
-            None => rule,
+    /// The stacks that the targets belong to, where a cap on them is.
+    async fn stacks_of(&self, work: &Work, decided: &[(ServiceIntent, Service)]) -> Result<Vec<Company>, Stop> {
+        let rule = self.rule(work);
+        let (rule, caps) = (rule.as_deref(), self.parts.config.bounds.at_once);
+        let targets: Vec<&Service> = decided.iter().map(|(_, service)| service).collect();
+        if !guard::caps_services(caps, rule, &targets) {
+            return Ok(Vec::new());
         }
+        let all = self.reach(&work.run, || self.parts.cluster.services()).await?;
+        let stacks = guard::stacks(&all, &targets, caps, rule);
+        stacks.map_err(|reason| Stop::Denied(StepError::denied(reason.to_string())))
+    }
+
+    pub(super) fn rule(&self, work: &Work) -> Option<Arc<Rule>> {
+        undo::in_force(&work.run, self.parts.catalog.load().rule(&work.run.rule))
     }
 
     fn ask_guards(&self, work: &Work, primitive: &str, decided: &[(ServiceIntent, Service)]) -> Result<(), Stop> {
@@ -380,14 +395,21 @@ impl Executor {
         let target = args.first().and_then(Value::as_str).unwrap_or_default().to_string();
         let service = args.get(1).and_then(Value::as_str).map(str::to_string);
         let mut step = self.new_step(work, primitive, args);
-        if let Err(stop) = self.may_reload(work, &target).await {
-            return self.stopped(work, step, stop);
+        loop {
+            if let Err(stop) = self.may_reload(work, &target).await {
+                return self.stopped(work, step, stop);
+            }
+            let intent = Intent::Reload { target: target.clone(), service: service.clone() };
+            if let Err(stop) = self.permitted(work, &step, intent.clone()).await {
+                return self.stopped(work, step, stop);
+            }
+            step.intent = Some(intent);
+            match self.admit(work, &mut step, Vec::new(), &mut None).await {
+                Ok(true) => break,
+                Ok(false) => {}
+                Err(stop) => return self.stopped(work, step, stop),
+            }
         }
-        let intent = Intent::Reload { target: target.clone(), service: service.clone() };
-        if let Err(stop) = self.permitted(work, &step, intent.clone()).await {
-            return self.stopped(work, step, stop);
-        }
-        step.intent = Some(intent);
         work.steps.push(step.clone());
         match self.record_intent(&work.run, &step).await {
             Ok(()) => self.call_reload(work, step, &target, service.as_deref()).await,

@@ -2,6 +2,7 @@
 //! The one place that calls adapters for runs.
 
 mod effect;
+mod hold;
 mod jobs;
 mod permit;
 mod programs;
@@ -12,9 +13,9 @@ mod sleepers;
 mod verify;
 mod wait;
 
-use crate::app::board::{Ended, Start};
+use crate::app::board::{Ended, SERVICES, Start};
 use crate::app::dispatcher::Input;
-use crate::app::{Parts, Paused};
+use crate::app::{Parts, Stops};
 use crate::engine::plan;
 use crate::model::duration::Duration;
 use crate::model::incident::Reason;
@@ -37,8 +38,6 @@ const RESIDENT_RUNS: usize = 512;
 const RESUMES_AT_MOST: u32 = 3;
 /// A run that the journal cannot be asked for now is asked for again after this.
 const LOAD_AGAIN: Duration = Duration::from_secs(5);
-/// Absolute effects on services: one call may be about several of them.
-const SERVICES: [&str; 5] = ["scale", "update", "restart", "rollback", "reschedule"];
 /// Lines of log kept of a run, and characters of a line.
 const LOG_LINES: usize = 200;
 const LOG_CHARS: usize = 2_000;
@@ -46,7 +45,7 @@ const LOG_CHARS: usize = 2_000;
 pub struct Executor {
     parts: Arc<Parts>,
     inbox: mpsc::UnboundedSender<Input>,
-    paused: watch::Receiver<Option<Paused>>,
+    stops: watch::Receiver<Stops>,
     stopping: watch::Sender<bool>,
     permits: Arc<Semaphore>,
     programs: programs::Programs,
@@ -138,15 +137,11 @@ enum Flow {
 }
 
 impl Executor {
-    pub fn new(
-        parts: Arc<Parts>,
-        inbox: mpsc::UnboundedSender<Input>,
-        paused: watch::Receiver<Option<Paused>>,
-    ) -> Arc<Self> {
+    pub fn new(parts: Arc<Parts>, inbox: mpsc::UnboundedSender<Input>, stops: watch::Receiver<Stops>) -> Arc<Self> {
         Arc::new(Executor {
             parts,
             inbox,
-            paused,
+            stops,
             stopping: watch::channel(false).0,
             permits: Arc::new(Semaphore::new(RESIDENT_RUNS)),
             programs: programs::Programs::default(),
@@ -321,6 +316,7 @@ impl Executor {
         }
         if work.unproven {
             work.run.state = RunState::Running;
+            work.run.reason = None;
             self.stage(&work.run, vec![Write::Run(Box::new(work.run.clone()))]);
         }
         loop {
@@ -418,6 +414,7 @@ impl Executor {
         };
         match found.class {
             EffectClass::Read => self.read(work, primitive, args).await,
+            // One call may be about several services.
             EffectClass::Absolute if SERVICES.contains(&primitive) => self.change_services(work, primitive, args).await,
             EffectClass::Absolute | EffectClass::Keyed | EffectClass::Unsafe => {
                 self.change_one(work, primitive, args).await
@@ -528,7 +525,7 @@ impl Executor {
             Ended { run: run.clone(), effects: effects_of(steps), plan: None, acted_at }
         };
         // A dispatcher that is gone means that the process stops: the run ends anew at the next start.
-        let _ = self.inbox.send(Input::Ended(ended));
+        let _ = self.inbox.send(Input::Ended(Box::new(ended)));
     }
 }
 

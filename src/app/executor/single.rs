@@ -5,10 +5,10 @@ use super::effect::{LEAST_WAIT, MOST_WAIT, Stop, TRIES, labels_of};
 use super::read::{Unanswered, step_error};
 use super::{Executor, Flow, Work};
 use crate::app::board::lock_name;
-use crate::engine::guard;
+use crate::engine::guard::{self, Company};
 use crate::engine::machines;
 use crate::engine::settle::{Settled, settle_group, settle_node};
-use crate::model::cluster::{JobIntent, NodeIntent};
+use crate::model::cluster::{JobIntent, Node, NodeIntent};
 use crate::model::duration::Duration;
 use crate::model::incident::Reason;
 use crate::model::node_group::{GroupChange, GroupIntent, NodeGroup};
@@ -27,6 +27,8 @@ struct Decided {
     before: Option<Value>,
     /// It is so already.
     unchanged: bool,
+    /// What it belongs to, where a cap on that is.
+    company: Option<Company>,
 }
 
 impl Executor {
@@ -37,15 +39,23 @@ impl Executor {
         args: Vec<Value>,
     ) -> Flow {
         let mut step = self.new_step(work, primitive, args);
-        let decided = match self.decide_one(work, &step).await {
-            Ok(decided) => decided,
-            Err(stop) => return self.stopped(work, step, stop),
-        };
-        step.before = decided.before;
-        let value = value_of(&decided.intent);
-        step.intent = Some(decided.intent);
-        if decided.unchanged {
-            return self.answer(work, step, Outcome::Unchanged, Ok(value));
+        let mut since = None;
+        loop {
+            let decided = match self.decide_one(work, &step).await {
+                Ok(decided) => decided,
+                Err(stop) => return self.stopped(work, step, stop),
+            };
+            step.before = decided.before;
+            let value = value_of(&decided.intent);
+            step.intent = Some(decided.intent);
+            if decided.unchanged {
+                return self.answer(work, step, Outcome::Unchanged, Ok(value));
+            }
+            match self.admit(work, &mut step, Vec::from_iter(decided.company), &mut since).await {
+                Ok(true) => break,
+                Ok(false) => {}
+                Err(stop) => return self.stopped(work, step, stop),
+            }
         }
         work.steps.push(step.clone());
         match self.record_intent(&work.run, &step).await {
@@ -66,7 +76,7 @@ impl Executor {
             }
             let names = lock_name(&step.primitive, &target).into_iter().collect();
             let waited = self.lock(work, names).await?;
-            if !waited && (work.run.shadow || self.paused.borrow().is_none()) {
+            if !waited && !self.is_stopped(work) {
                 return Ok(decided);
             }
             self.may_begin(work).await?;
@@ -74,7 +84,7 @@ impl Executor {
     }
 
     async fn intent_of(&self, work: &Work, step: &Step) -> Result<Decided, Stop> {
-        let plain = |intent| Ok(Decided { intent, before: None, unchanged: false });
+        let plain = |intent| Ok(Decided { intent, before: None, unchanged: false, company: None });
         let text = |at: usize| step.args.get(at).and_then(Value::as_str).unwrap_or_default();
         match (&*step.primitive, step.args.get(1)) {
             ("drain" | "activate" | "promote" | "demote", _) | ("remove_node", Some(Value::Null)) => {
@@ -102,24 +112,32 @@ impl Executor {
         self.verdict(machines::leaves_something(&intent, &nodes).map_err(|reason| ("bounds", reason)))?;
         let unchanged = machines::node_already_so(&intent.change, node);
         let before = Some(json!({ "availability": node.availability, "role": node.role, "state": node.state }));
-        Ok(Decided { intent: Intent::Node(intent), before, unchanged })
+        let goes = ["drain", "remove_node"].contains(&&*step.primitive);
+        let company = if goes { self.nodes_beside(work, &nodes, &intent.id) } else { None };
+        Ok(Decided { intent: Intent::Node(intent), before, unchanged, company })
     }
 
     async fn group_intent(&self, work: &Work, step: &Step, name: &str) -> Result<Decided, Stop> {
         let group = self.reach(&work.run, || work.world.groups.group(name)).await?;
+        let mut company = None;
         let intent = match step.args.get(1).and_then(Value::as_u64) {
             Some(more) => machines::grown(&group, more).map_err(Stop::Error)?,
             None => {
                 let nodes = self.reach(&work.run, || work.world.cluster.nodes()).await?;
                 let name = step.args.get(1).and_then(Value::as_str).unwrap_or_default();
                 let node = machines::find(&nodes, name).map_err(Stop::Error)?;
+                company = self.nodes_beside(work, &nodes, &node.id);
                 machines::shrunk(&group, node).map_err(Stop::Error)?
             }
         };
         self.verdict(machines::within_group(&intent, &group).map_err(|reason| ("bounds", reason)))?;
         let instances: Vec<&str> = group.instances.iter().map(|instance| instance.id.as_str()).collect();
         let before = Some(json!({ "desired": group.desired, "instances": instances }));
-        Ok(Decided { intent: Intent::Group(intent), before, unchanged: false })
+        Ok(Decided { intent: Intent::Group(intent), before, unchanged: false, company })
+    }
+
+    fn nodes_beside(&self, work: &Work, nodes: &[Node], id: &str) -> Option<Company> {
+        guard::nodes(nodes, id, self.parts.config.bounds.at_once, self.rule(work).as_deref())
     }
 
     /// Sends what a step intends. `in_doubt`: it may have been sent before, so its target is looked at first.

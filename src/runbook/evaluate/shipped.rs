@@ -136,12 +136,12 @@ fn scale_out_gives_replicas_back_only_when_told_how_many_to_keep() {
         "sleep 1m",
         "scale web 3",
         "wait_healthy web 5m",
-        "sleep 1m",
+        "notify web is quiet: 4 → 3 replicas",
         "done",
     ];
     resolved(json!({"floor": 3}), World::new(&json!({"replicas": 5})), &steps);
     let label = json!({"replicas": 5, "labels": {"com.df.scaleMin": "4"}});
-    let one = ["sleep 10m", "scale web 4", "wait_healthy web 5m", "sleep 1m", "done"];
+    let one = ["sleep 10m", "scale web 4", "wait_healthy web 5m", "notify web is quiet: 5 → 4 replicas", "done"];
     resolved(json!({"floor": 2}), World::new(&label), &one);
     resolved(json!({}), World::new(&label), &one);
     resolved(json!({"floor": 3}), World::new(&json!({})), &["done"]);

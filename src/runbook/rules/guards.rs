@@ -1,51 +1,80 @@
 //! The keys of `guards`, as people write them.
 
 use super::{DAY, Reader};
-use crate::model::duration::Duration;
 use crate::model::effectiveness::REMEMBERED;
-use crate::model::rule::{Budget, Rule};
-use crate::runbook::document::Node;
+use crate::model::freeze::Window;
+use crate::model::rule::{AtOnce, Budget, Rule, Share};
+use crate::runbook::document::{Node, Value};
 
-const KEYS: &[&str] = &["cooldown", "budget", "breaker", "replicas", "hold_at_most", "freeze"];
-
-const MINUTE: u64 = 60;
+const KEYS: &[&str] =
+    &["cooldown", "budget", "target_budget", "breaker", "replicas", "at_once", "hold_at_most", "freeze"];
 
 impl Reader<'_> {
     pub(super) fn guards(&mut self, node: &Node, rule: &mut Rule) {
         let Some(fields) = self.fields(node, "`guards`", KEYS) else { return };
-        if let Some(place) = fields.place("freeze") {
-            self.refuse(place, "`freeze`", "until then, stop runbooks with `runbookd pause`");
-        }
+        rule.freeze = fields.get("freeze").map(|node| self.freeze(node)).unwrap_or_default();
         rule.cooldown = fields.get("cooldown").and_then(|node| self.duration(node, "`cooldown`", 0, 30 * DAY));
-        rule.budget = fields.get("budget").and_then(|node| self.budget(node));
+        rule.budget = fields.get("budget").and_then(|node| self.budget(node, "`budget`"));
+        rule.target_budget = fields.get("target_budget").and_then(|node| self.budget(node, "`target_budget`"));
         let most = REMEMBERED as u64;
         let breaker = fields.get("breaker").and_then(|node| self.whole(node, "`breaker`", 0..=most));
         rule.breaker = breaker.and_then(|count| u32::try_from(count).ok());
         let hold = fields.get("hold_at_most").and_then(|node| self.duration(node, "`hold_at_most`", 1, DAY));
         rule.hold_at_most = hold.unwrap_or(rule.hold_at_most);
+        rule.at_once = fields.get("at_once").map(|node| self.at_once(node)).unwrap_or_default();
         rule.replicas = fields.get("replicas").and_then(|node| self.replicas(node));
     }
 
-    /// `3 per 1h`.
-    fn budget(&mut self, node: &Node) -> Option<Budget> {
-        let text = self.text(node, "`budget`")?;
-        let parts: Vec<&str> = text.split_whitespace().collect();
-        let budget = match parts[..] {
-            [count, "per", per] => count.parse::<u32>().ok().zip(Duration::parse(per).ok()),
-            _ => None,
+    /// One window, or a list of them.
+    fn freeze(&mut self, node: &Node) -> Vec<Window> {
+        let nodes = match &node.value {
+            Value::List(all) => all.as_slice(),
+            _ => std::slice::from_ref(node),
         };
-        match budget {
-            Some((count @ 1..=1_000, per)) if (MINUTE * 1_000..=30 * DAY * 1_000).contains(&per.millis) => {
-                Some(Budget { count, per })
+        let mut windows: Vec<Window> = Vec::new();
+        for node in nodes {
+            let Some(text) = self.text(node, "a window of `freeze`") else { continue };
+            match Window::parse(&text) {
+                Ok(window) if windows.contains(&window) => {
+                    self.error("rule_duplicate", node.place, format!("`freeze` names {text:?} twice"));
+                }
+                Ok(window) => windows.push(window),
+                Err(message) => {
+                    self.error("rule_value", node.place, message);
+                }
             }
-            Some(_) => {
-                self.error("rule_value", node.place, format!("{text:?} is out of bounds for `budget`")).help =
-                    Some("between 1 and 1000, per 1m to 30d".to_string());
+        }
+        windows
+    }
+
+    /// `3 per 1h`.
+    fn budget(&mut self, node: &Node, key: &str) -> Option<Budget> {
+        let text = self.text(node, key)?;
+        match text.parse::<Budget>() {
+            Ok(budget) => Some(budget),
+            Err(why) => {
+                self.error("rule_value", node.place, format!("{key}: {why}"));
                 None
             }
-            None => {
-                self.error("rule_value", node.place, format!("{text:?} is no budget")).help =
-                    Some("write for example `3 per 1h`".to_string());
+        }
+    }
+
+    /// `{ services: 25%, nodes: 1 }`.
+    fn at_once(&mut self, node: &Node) -> AtOnce {
+        let Some(fields) = self.fields(node, "`at_once`", &["services", "nodes"]) else { return AtOnce::default() };
+        let mut share = |key: &str| fields.get(key).and_then(|node| self.share(node, key));
+        AtOnce { services: share("services"), nodes: share("nodes") }
+    }
+
+    fn share(&mut self, node: &Node, key: &str) -> Option<Share> {
+        let text = match node.value {
+            Value::Int(number) => number.to_string(),
+            _ => self.text(node, &format!("`{key}`"))?,
+        };
+        match text.parse::<Share>() {
+            Ok(share) => Some(share),
+            Err(why) => {
+                self.error("rule_value", node.place, format!("`{key}`: {why}"));
                 None
             }
         }

@@ -3,8 +3,10 @@
 use super::explain;
 use super::schema::{nanos, number, open_reader};
 use crate::adapters::journal::{error, listed, page};
-use crate::model::incident::{Incident, State};
+use crate::model::effect::Effect;
+use crate::model::incident::{Incident, IncidentId, State};
 use crate::model::run::Run;
+use crate::model::step::Step;
 use crate::ports::{IncidentFilter, Intake, JournalError, LastEffect, NewIntake, Pending, Recovered, RunFilter};
 use jiff::Timestamp;
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ValueRef};
@@ -132,6 +134,7 @@ pub(super) fn recover(conn: &Connection, since: Timestamp) -> rusqlite::Result<R
         incidents,
         runs,
         last_effects: last_effects(conn, since)?,
+        effects: effects(conn, since)?,
         settings: settings.collect::<rusqlite::Result<_>>()?,
         last_incident: last("last_incident", "incident")?,
         last_run: last("last_run", "run")?,
@@ -142,7 +145,7 @@ pub(super) fn recover(conn: &Connection, since: Timestamp) -> rusqlite::Result<R
 fn last_effects(conn: &Connection, since: i64) -> rusqlite::Result<Vec<LastEffect>> {
     let sql = "SELECT run.rule, incident.key, step.effect_at, step.effect
         FROM step JOIN run ON run.id = step.run JOIN incident ON incident.id = run.incident
-        WHERE step.effect_at > ?1 ORDER BY step.effect_at, step.run, step.seq";
+        WHERE step.effect_at > ?1 AND step.effect IS NOT NULL ORDER BY step.effect_at, step.run, step.seq";
     let mut statement = conn.prepare_cached(sql)?;
     let mut rows = statement.query([since])?;
     let mut newest: BTreeMap<(String, String), (i64, String)> = BTreeMap::new();
@@ -151,6 +154,20 @@ fn last_effects(conn: &Connection, since: i64) -> rusqlite::Result<Vec<LastEffec
     }
     let named = |((rule, key), (at, what))| LastEffect { rule, key, at: instant(at), what };
     Ok(newest.into_iter().map(named).collect())
+}
+
+fn effects(conn: &Connection, since: i64) -> rusqlite::Result<Vec<Effect>> {
+    let sql = "SELECT run.rule, run.incident, step.body FROM step JOIN run ON run.id = step.run
+        WHERE step.effect_at > ?1 ORDER BY step.effect_at, step.run, step.seq";
+    let mut statement = conn.prepare_cached(sql)?;
+    let mut rows = statement.query([since])?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        let (rule, incident): (String, i64) = (row.get(0)?, row.get(1)?);
+        let Json(step): Json<Step> = row.get(2)?;
+        found.extend(Effect::of(&rule, IncidentId(incident as u64), &step));
+    }
+    Ok(found)
 }
 
 pub(super) fn runs(conn: &Connection, filter: &RunFilter) -> rusqlite::Result<Vec<Run>> {

@@ -1,7 +1,7 @@
 //! One write to one statement: how each noun is laid out in its table. Runs on the writer's thread only.
 
 use super::schema::{nanos, number};
-use crate::adapters::journal::effect;
+use crate::adapters::journal::{counted, effect};
 use crate::model::incident::{Incident, IncidentId, Transition};
 use crate::model::message::{Message, MessageId, ThreadRef};
 use crate::model::run::{ProgramHash, Run, Sources};
@@ -134,10 +134,9 @@ impl Rows {
     fn step(&mut self, step: &Step) -> rusqlite::Result<()> {
         let sql = "INSERT INTO step (run, seq, effect_at, effect, body) VALUES (?1, ?2, ?3, ?4, ?5)
             ON CONFLICT (run, seq) DO UPDATE SET effect_at = excluded.effect_at, effect = excluded.effect, body = excluded.body";
-        let (at, what) = effect(step).unzip();
-        self.json(step, |rows, body| {
-            rows.execute(sql, params![number(step.run.0), step.seq, at.map(nanos), what, body])
-        })
+        let at = counted(step).map(nanos);
+        let what = effect(step).map(|(_, what)| what);
+        self.json(step, |rows, body| rows.execute(sql, params![number(step.run.0), step.seq, at, what, body]))
     }
 
     fn program(&mut self, hash: &ProgramHash, sources: &Sources) -> rusqlite::Result<()> {

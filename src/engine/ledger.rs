@@ -1,0 +1,130 @@
+//! What was changed, as far back as a budget or the fleet brake can ask: what they are computed from. Filled from the journal at the start, and by every
+//! effect that is admitted.
+
+use crate::model::effect::{Effect, Way};
+use crate::model::incident::IncidentId;
+use crate::model::run::RunId;
+use jiff::Timestamp;
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+/// The largest number that a budget can name: more need not be remembered, of everything and of one target.
+const KEPT: usize = crate::model::rule::Budget::MOST as usize;
+/// Of so many targets those are forgotten of which nothing is left to ask.
+const TARGETS_KEPT: usize = 10_000;
+
+#[derive(Debug, Default)]
+pub struct Ledger {
+    /// When everything was, the newest last.
+    all: VecDeque<Timestamp>,
+    targets: HashMap<String, VecDeque<Mark>>,
+}
+
+/// One effect on one target.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Mark {
+    pub at: Timestamp,
+    pub rule: Arc<str>,
+    pub incident: IncidentId,
+    pub run: RunId,
+    pub seq: u32,
+    pub way: Option<Way>,
+}
+
+impl Ledger {
+    /// Counts an effect; one that is known already is not counted twice.
+    pub fn note(&mut self, effect: &Effect) {
+        if self.knows(effect) {
+            return;
+        }
+        push(&mut self.all, effect.at);
+        if self.targets.len() > TARGETS_KEPT {
+            let oldest = effect.at - crate::model::rule::Budget::LONGEST.signed();
+            self.targets.retain(|_, marks| marks.back().is_some_and(|mark| mark.at > oldest));
+        }
+        let Effect { at, rule, incident, run, seq, targets, way } = effect;
+        let rule: Arc<str> = rule.as_str().into();
+        for target in targets {
+            let mark = Mark { at: *at, rule: rule.clone(), incident: *incident, run: *run, seq: *seq, way: *way };
+            push(self.targets.entry(target.clone()).or_default(), mark);
+        }
+    }
+
+    /// Was this step counted before? It goes on after a restart, or is sent again.
+    pub fn knows(&self, effect: &Effect) -> bool {
+        let of_target = |target: &String| self.targets.get(target).into_iter().flatten();
+        effect
+            .targets
+            .iter()
+            .any(|target| of_target(target).any(|mark| (mark.run, mark.seq) == (effect.run, effect.seq)))
+    }
+
+    /// How many effects there were after `since`.
+    pub fn effects_after(&self, since: Timestamp) -> usize {
+        self.all.iter().rev().take_while(|at| **at > since).count()
+    }
+
+    /// How many of them on one target.
+    pub fn effects_on(&self, target: &str, since: Timestamp) -> usize {
+        self.of(target).take_while(|mark| mark.at > since).count()
+    }
+
+    /// The targets on which there were any, each with the newest.
+    pub fn targets_after(&self, since: Timestamp) -> impl Iterator<Item = (&str, &Mark)> {
+        let newest = self.targets.iter().filter_map(|(target, marks)| Some((target.as_str(), marks.back()?)));
+        newest.filter(move |(_, mark)| mark.at > since)
+    }
+
+    /// The effects on one target, the newest first.
+    pub fn of(&self, target: &str) -> impl Iterator<Item = &Mark> {
+        self.targets.get(target).into_iter().flat_map(|marks| marks.iter().rev())
+    }
+}
+
+fn push<T>(queue: &mut VecDeque<T>, value: T) {
+    queue.push_back(value);
+    if queue.len() > KEPT {
+        queue.pop_front();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn effect(second: i64, run: u64, targets: &[&str]) -> Effect {
+        Effect {
+            at: Timestamp::from_second(second).expect("an instant"),
+            rule: "scale-out".into(),
+            incident: IncidentId(run),
+            run: RunId(run),
+            seq: 0,
+            targets: targets.iter().map(ToString::to_string).collect(),
+            way: None,
+        }
+    }
+
+    #[test]
+    fn effects_are_counted_once_by_time_and_target() {
+        let mut ledger = Ledger::default();
+        for (second, run, targets) in [(10, 1, &["a"][..]), (20, 2, &["a", "b"]), (20, 2, &["a", "b"]), (30, 3, &["c"])]
+        {
+            ledger.note(&effect(second, run, targets));
+        }
+        let since = |second| Timestamp::from_second(second).expect("an instant");
+        assert_eq!([0, 10, 20, 30].map(|second| ledger.effects_after(since(second))), [3, 2, 1, 0]);
+        assert_eq!([0, 10, 20].map(|second| ledger.effects_on("a", since(second))), [2, 1, 0]);
+        assert_eq!([0, 10, 20, 30].map(|second| ledger.targets_after(since(second)).count()), [3, 3, 1, 0]);
+        assert!(ledger.knows(&effect(99, 2, &["b"])) && !ledger.knows(&effect(99, 4, &["b"])));
+    }
+
+    #[test]
+    fn more_than_a_budget_can_ask_for_is_not_kept() {
+        let mut ledger = Ledger::default();
+        for run in 0..5_000 {
+            ledger.note(&effect(run, run as u64, &["a"]));
+        }
+        assert_eq!(ledger.effects_on("a", Timestamp::UNIX_EPOCH), KEPT);
+        assert_eq!(ledger.effects_after(Timestamp::UNIX_EPOCH), KEPT);
+    }
+}
