@@ -15,7 +15,7 @@ mod time;
 use std::time::Duration;
 
 /// How many seeds `cargo test` plays. A failing one is printed with the command that plays it again.
-const SEEDS: u64 = 3_000;
+const SEEDS: u64 = 2_000;
 
 #[test]
 fn no_invariant_is_broken_whatever_happens() {

@@ -410,7 +410,7 @@ impl Stage<'_> {
     fn resume(&self, alive: &Alive) {
         self.outside.oracle().released();
         let app = alive.app.clone();
-        tokio::spawn(async move { app.resume("ann").await.is_ok() });
+        tokio::spawn(async move { (app.resume("ann").await.is_ok(), app.release("ann").await.is_ok()) });
     }
 
     /// While there is no process, people and what is about the process come later.

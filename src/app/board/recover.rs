@@ -15,7 +15,7 @@ use crate::model::rule::Rule;
 use crate::model::run::{Handler, Run};
 use crate::ports::{Recovered, Write};
 use jiff::Timestamp;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 
 /// When the engine was last known to be alive, written every so often.
 const ALIVE: &str = "alive_at";
@@ -69,7 +69,7 @@ impl Board {
         for effect in &found.effects {
             self.ledger.note(effect);
         }
-        self.lock_held(&found.runs);
+        self.lock_held();
         self.lock_verifying();
         self.take_runs(found.runs);
         self.wake_answered();
@@ -96,13 +96,12 @@ impl Board {
         self.metrics.set_paused(self.stops.paused.is_some());
     }
 
-    /// What is journalled as locked was locked: before anybody is given what a rule of today names.
-    fn lock_held(&mut self, runs: &[Run]) {
-        let at_work = runs.iter().filter(|run| !run.state.ended() && !run.shadow).map(|run| run.incident);
-        let verifying = self.incidents.values().filter(|incident| incident.state == State::Verifying);
-        let holders: BTreeSet<IncidentId> = at_work.chain(verifying.map(|incident| incident.id)).collect();
-        for id in holders {
-            let targets = self.incidents.get(&id).map_or_else(Vec::new, |incident| incident.locks.clone());
+    /// What is journalled as locked is locked: before anybody is given what a rule of today names.
+    fn lock_held(&mut self) {
+        let mut held: Vec<(IncidentId, Vec<String>)> =
+            self.incidents.values().map(|incident| (incident.id, incident.locks.clone())).collect();
+        held.sort();
+        for (id, targets) in held {
             self.lock_free(id, targets);
         }
     }
