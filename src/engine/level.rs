@@ -144,7 +144,8 @@ fn take(level: &mut Level, alert: &Alert, group: &GroupRef, now: Timestamp) {
     if level.group != *group {
         level.group = group.clone();
     }
-    level.alert.starts_at = alert.starts_at;
+    // A post that comes late tells of an older start: with it, a late *resolved* of that episode would count for this one.
+    level.alert.starts_at = level.alert.starts_at.max(alert.starts_at);
     level.alert.ends_at = alert.ends_at;
     level.last_seen = now;
     level.unconfirmed = false;
@@ -220,6 +221,11 @@ mod tests {
             &[Fired, Resolved, Fired, Stale],
         );
         check(&[(0, F, 5, None), (9, R, 5, Some(8)), (80, F, 1, None)], &[Fired, Resolved, Stale]);
+        // Both posts of an earlier episode come after the first of the next.
+        check(
+            &[(0, F, 20, None), (1, F, 0, None), (2, R, 0, Some(9)), (3, R, 20, Some(30))],
+            &[Fired, Repeat, Stale, Resolved],
+        );
     }
 
     #[test]

@@ -264,6 +264,7 @@ pub fn plan(seed: u64) -> Plan {
     if rng.u8(..4) == 0 {
         let mut again = RuleSpec { name: "again".into(), ..rules[0].clone() };
         if again.runbook == Some("kinds") {
+            // Else what the two post may be the same.
             again.params = "whose: second".to_string();
         }
         rules.push(again);

@@ -76,12 +76,15 @@ pub struct Oracle {
     /// What may be done once only.
     done: BTreeSet<String>,
     paused_since: Option<u64>,
+    pub releases: u64,
     /// When people last heard of each incident.
     heard: BTreeMap<IncidentId, u64>,
     delivered: BTreeSet<String>,
     /// Since when, in time lived, each incident is held.
     held: BTreeMap<IncidentId, u64>,
-    /// By how much the wall clock was set back in all.
+    /// The wall clock was set.
+    pub jumped: bool,
+    /// By how much it was set back in all.
     pub set_back: u64,
     /// Posts answered 2xx.
     pub answered: BTreeSet<u64>,
@@ -179,6 +182,14 @@ impl Oracle {
         self.force.push((millis(), rules));
     }
 
+    /// The rule of this name, if it has been in force unchanged in these limits all the time.
+    pub fn steady(&self, name: &str) -> Option<&RuleSpec> {
+        let mut all = self.force.iter().map(|(_, rules)| rules.iter().find(|rule| rule.name == name));
+        let first = all.next()??;
+        let same = |rule: &RuleSpec| rule.budget == first.budget && rule.cooldown_secs == first.cooldown_secs;
+        all.all(|rule| rule.is_some_and(same)).then_some(first)
+    }
+
     pub fn journal_fails(&mut self) {
         self.journal_failed = Some((millis(), None));
     }
@@ -194,9 +205,16 @@ impl Oracle {
         self.approved.insert(incident);
     }
 
-    /// The kill switch is pulled, durably.
-    pub fn paused(&mut self, paused: bool) {
-        self.paused_since = paused.then(millis);
+    /// The kill switch is pulled, durably: if it was not released since it was asked for, after so many releases.
+    pub fn paused(&mut self, releases: u64) {
+        if self.releases == releases {
+            self.paused_since = Some(millis());
+        }
+    }
+
+    pub fn released(&mut self) {
+        self.releases += 1;
+        self.paused_since = None;
     }
 
     /// Invariants 2, 3 and 4, and the kill switch: may this leave the process?
@@ -289,7 +307,9 @@ impl Oracle {
                 return self.broken(4, text);
             }
             let Some(Ok(Some(holder))) = journal.incident(incident).now_or_never() else { continue };
-            if holder.state == State::Verifying && holder.runs.last() == Some(&other) {
+            // Its locks went when it resolved: that it is looked at once more, because an old alert shows late, takes none back.
+            let decaying = holder.reason.code == "decaying";
+            if holder.state == State::Verifying && !decaying && holder.runs.last() == Some(&other) {
                 let text = format!(
                     "{} by run {} of {}, while {incident} verifies what run {other} did",
                     leaving.what, run.id, run.incident

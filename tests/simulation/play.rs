@@ -316,6 +316,7 @@ impl Stage<'_> {
                 };
                 if stopped.is_err() {
                     self.outside.oracle().broken(5, "the end hangs");
+                    return Some(End::Over);
                 }
                 self.outside.oracle().counts.restarts += 1;
                 self.crash = None;
@@ -332,9 +333,10 @@ impl Stage<'_> {
             }
             Act::Pause => {
                 let (app, outside) = (alive.app.clone(), self.outside.clone());
+                let releases = outside.oracle().releases;
                 tokio::spawn(async move {
                     if app.pause("ann", "let me look").await.is_ok() {
-                        outside.oracle().paused(true);
+                        outside.oracle().paused(releases);
                     }
                 });
             }
@@ -406,9 +408,9 @@ impl Stage<'_> {
     }
 
     fn resume(&self, alive: &Alive) {
-        self.outside.oracle().paused(false);
+        self.outside.oracle().released();
         let app = alive.app.clone();
-        tokio::spawn(async move { app.resume("ann").await.is_ok() });
+        tokio::spawn(async move { (app.resume("ann").await.is_ok(), app.release("ann").await.is_ok()) });
     }
 
     /// While there is no process, people and what is about the process come later.
@@ -448,6 +450,7 @@ impl Stage<'_> {
                     let marker = self.marker();
                     let payload = self.outside.state().payload(*alert, *truncate, &marker);
                     if let Some((body, firing)) = payload {
+                        self.outside.oracle().note(|| format!("post {} says that these fire: {firing:?}", self.posted));
                         self.post_of(*delay, Post { path: "/api/v1/alertmanager", body, firing });
                     }
                 }
@@ -470,7 +473,9 @@ impl Stage<'_> {
             Act::Jump(secs) => {
                 time::jump(*secs);
                 let back = u64::try_from(-*secs).unwrap_or(0) * 1_000;
-                self.outside.oracle().set_back += back;
+                let mut oracle = self.outside.oracle();
+                oracle.jumped = true;
+                oracle.set_back += back;
             }
             Act::Deploy { service, tag, bad } => {
                 let (image, commit) = (image_of(*service, *tag, *bad), self.marker());
@@ -625,6 +630,7 @@ impl Stage<'_> {
         }
         oracle.applied_once(&self.outside.cluster);
         replay::one_at_a_time(&mut oracle, &runs);
+        replay::within_limits(&mut oracle, journal, &incidents, &runs);
         replay::same_again(&mut oracle, journal, &runs, &self.files);
     }
 }

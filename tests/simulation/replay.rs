@@ -5,8 +5,8 @@ use crate::oracle::Oracle;
 use futures_util::FutureExt;
 use runbookd::adapters::journal::memory::MemoryJournal;
 use runbookd::model::incident::{Incident, State};
-use runbookd::model::run::{Run, RunState};
-use runbookd::model::step::{Outcome, Step};
+use runbookd::model::run::{Handler, Run, RunState};
+use runbookd::model::step::{Intent, Outcome, Step};
 use runbookd::ports::Journal;
 use runbookd::runbook::evaluate::{Answer, Evaluator, Job, Next, Recorded};
 use runbookd::runbook::program::Program;
@@ -78,6 +78,39 @@ pub fn one_at_a_time(oracle: &mut Oracle, runs: &[Run]) {
         for pair in runs.windows(2) {
             if pair[0].finished_at.is_none_or(|at| at > pair[1].started_at) {
                 oracle.broken(4, format!("runs {} and {} of {incident} were at work at once", pair[0].id, pair[1].id));
+            }
+        }
+    }
+}
+
+/// 3: cooldowns and budgets hold, over restarts too.
+pub fn within_limits(oracle: &mut Oracle, journal: &MemoryJournal, incidents: &[Incident], runs: &[Run]) {
+    // A wall clock that was set forward or back is no measure.
+    if oracle.jumped {
+        return;
+    }
+    let attempts: Vec<&Run> =
+        runs.iter().filter(|run| run.handler != Handler::OnResolved && !run.shadow && run.undoes.is_none()).collect();
+    let key = |run: &Run| incidents.iter().find(|incident| incident.id == run.incident).map(|incident| &incident.key);
+    for (at, run) in attempts.iter().enumerate() {
+        let Some(rule) = oracle.steady(&run.rule) else { continue };
+        let before = || attempts[..at].iter().filter(|other| other.rule == run.rule);
+        if let Some((count, secs)) = rule.budget {
+            let within = |other: &&&Run| run.started_at.duration_since(other.started_at).as_secs() < secs as i64;
+            let made = before().filter(within).count() + 1;
+            if made > count as usize {
+                return oracle
+                    .broken(3, format!("run {} is attempt {made} in {secs} s, the budget is {count}", run.id));
+            }
+        }
+        if let Some(secs) = rule.cooldown_secs.filter(|_| run.attempt == 1) {
+            let of_key = before().filter(|other| other.incident != run.incident && key(other) == key(run));
+            let effects = of_key
+                .flat_map(|other| steps(journal, other))
+                .filter(|step| step.outcome == Outcome::Applied && step.intent.as_ref().is_some_and(Intent::is_effect));
+            let last = effects.filter_map(|step| step.finished_at).max();
+            if last.is_some_and(|last| run.started_at.duration_since(last).as_secs() < secs as i64) {
+                return oracle.broken(3, format!("run {} began within its cooldown of {secs} s", run.id));
             }
         }
     }

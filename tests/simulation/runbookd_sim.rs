@@ -34,27 +34,27 @@ struct Args {
     /// Prints everything that happens in it.
     #[arg(long, requires = "seed")]
     trace: bool,
+    /// If it fails: leaves out what it fails without.
+    #[arg(long, requires = "seed")]
+    minimise: bool,
 }
 
 fn main() -> ExitCode {
     let args = Args::parse();
     if let Some(seed) = args.seed {
-        return runner::on_deep_stack(|| one(seed, args.trace));
+        return runner::on_deep_stack(|| one(seed, args.trace, args.minimise));
     }
     let outcome = runner::run(args.from..args.from + args.seeds, args.threads, None);
     println!("{outcome}");
-    for failure in &outcome.failures {
-        println!("{failure}");
-    }
     if outcome.failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn one(seed: u64, trace: bool) -> ExitCode {
-    if trace {
+fn one(seed: u64, trace: bool, minimise: bool) -> ExitCode {
+    if trace || minimise {
         let plan = generate::plan(seed);
         println!("{}\n{}", plan.world, rules::render(&plan.rules));
     }
-    let played = runner::one(seed, trace);
+    let played = if minimise { runner::minimise(seed) } else { runner::one(seed, trace) };
     for line in &played.trace {
         println!("{line}");
     }

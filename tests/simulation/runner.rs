@@ -2,6 +2,7 @@
 
 use crate::generate::plan;
 use crate::oracle::Counts;
+use crate::plan::{Act, Plan};
 use crate::play::{Played, play};
 use runbookd::runbook::sandbox;
 use std::cell::{Cell, RefCell};
@@ -20,6 +21,8 @@ const FAILURES: usize = 5;
 pub struct Outcome {
     pub seeds: u64,
     pub counts: Counts,
+    pub failed: Vec<u64>,
+    /// What each of them broke, and how to play it again.
     pub failures: Vec<String>,
     pub took: Duration,
 }
@@ -54,7 +57,10 @@ pub fn run(seeds: Range<u64>, threads: u64, at_most: Option<Duration>) -> Outcom
                             outcome.seeds += 1;
                             outcome.counts += played.counts;
                             if let Some(violation) = played.violation {
-                                outcome.failures.push(format!("seed {seed}: {violation}\n  {}", command(seed)));
+                                let failure = format!("seed {seed}: {violation}\n  {}", command(seed));
+                                eprintln!("{failure}");
+                                outcome.failed.push(seed);
+                                outcome.failures.push(failure);
                                 enough.store(outcome.failures.len() >= FAILURES, Ordering::Relaxed);
                             }
                         }
@@ -77,10 +83,6 @@ pub fn run(seeds: Range<u64>, threads: u64, at_most: Option<Duration>) -> Outcom
                 let mut outcome = outcome.lock().expect("unpoisoned");
                 outcome.took = began.elapsed();
                 eprintln!("{outcome}");
-            }
-            // A play that is over is not at work.
-            if workers.iter().all(|worker| worker.is_finished()) {
-                break;
             }
         }
     });
@@ -106,6 +108,32 @@ pub fn one(seed: u64, traced: bool) -> Played {
     let mut played = play(&plan(seed), traced);
     if let Some(panic) = PANICKED.take() {
         played.violation.get_or_insert(panic);
+    }
+    played
+}
+
+/// Plays a seed that fails with ever fewer of its acts, as long as it breaks the same invariant. How that went.
+pub fn minimise(seed: u64) -> Played {
+    let mut least = plan(seed);
+    let invariant = |played: &Played| played.violation.as_ref().map(|what| what.chars().take(12).collect::<String>());
+    let mut played = play(&least, true);
+    let wanted = invariant(&played);
+    // What comes at the end and after it is no act of the play.
+    let end = |plan: &Plan| plan.acts.iter().position(|(_, act)| matches!(act, Act::Calm)).unwrap_or(0);
+    let mut size = end(&least);
+    while wanted.is_some() && size > 0 {
+        let mut from = 0;
+        while from < end(&least) {
+            let mut fewer = least.clone();
+            fewer.acts.drain(from..(from + size).min(end(&least)));
+            let again = play(&fewer, true);
+            if invariant(&again) == wanted {
+                (least, played) = (fewer, again);
+            } else {
+                from += size;
+            }
+        }
+        size /= 2;
     }
     played
 }

@@ -60,16 +60,17 @@ impl Board {
     pub(super) fn rehearsed(&mut self, run: &Run, plan: Plan, now: Timestamp) {
         let id = run.incident;
         let Some(incident) = self.incidents.get(&id) else { return };
-        if !matches!(incident.state, State::Open | State::Held) {
+        let approved = Self::is_approved(incident);
+        if !matches!(incident.state, State::Open | State::Held) && !approved {
             return;
         }
         let stale = incident.event.as_deref().is_some_and(|event| super::events::snapshot(event) != run.input.alert);
         let Some(rule) = self.rule_of(incident).filter(|_| !stale) else { return self.consider(id, now) };
         match self.mode_of(&rule) {
             Mode::Shadow => self.tell_rehearsal(id, &rule, run, &plan, now),
-            Mode::Approve => self.ask_for(id, &rule, run, plan, now),
+            Mode::Approve if !approved => self.ask_for(id, &rule, run, plan, now),
             // The rule has changed meanwhile.
-            Mode::Earned | Mode::Auto => self.consider(id, now),
+            Mode::Approve | Mode::Earned | Mode::Auto => self.consider(id, now),
         }
     }
 

@@ -69,6 +69,7 @@ impl Board {
         for effect in &found.effects {
             self.ledger.note(effect);
         }
+        self.lock_held();
         self.lock_verifying();
         self.take_runs(found.runs);
         self.wake_answered();
@@ -93,6 +94,16 @@ impl Board {
             }
         }
         self.metrics.set_paused(self.stops.paused.is_some());
+    }
+
+    /// What is journalled as locked is locked: before anybody is given what a rule of today names.
+    fn lock_held(&mut self) {
+        let mut held: Vec<(IncidentId, Vec<String>)> =
+            self.incidents.values().map(|incident| (incident.id, incident.locks.clone())).collect();
+        held.sort();
+        for (id, targets) in held {
+            self.lock_free(id, targets);
+        }
     }
 
     /// What is being verified held its targets for certain: nobody else is given them.

@@ -256,7 +256,14 @@ impl Executor {
     async fn call_for(&self, work: &Work, intent: &Intent, label: &str) -> Result<Value, PortError> {
         match intent {
             Intent::Silence(_) | Intent::Post { .. } if work.run.shadow => {}
-            Intent::Node(node) => work.world.cluster.apply_node(&at_present(work, node).await?).await?,
+            Intent::Node(node) => {
+                let node = at_present(work, node).await?;
+                // To look took a while: what was stopped meanwhile waits, as any change that was not made.
+                if self.is_stopped(work) {
+                    return Err(PortError::transient(ErrorReason::Other, "effects were stopped before it was made"));
+                }
+                work.world.cluster.apply_node(&node).await?;
+            }
             Intent::Group(group) => work.world.groups.apply(group).await?,
             Intent::Silence(silence) => match &self.parts.alerts {
                 Some(alerts) => alerts.silence(silence).await?,
