@@ -271,7 +271,7 @@ impl Oracle {
                 planned && (rule.then_run || self.approved.contains(&run.incident))
             }
         };
-        if !granting.iter().any(|rule| may(&rule)) {
+        if !granting.iter().any(|rule| may(rule)) {
             let text = format!("{} of run {}: nobody has approved it under rule {}", leaving.what, run.id, run.rule);
             return self.broken(3, text);
         }
@@ -284,7 +284,7 @@ impl Oracle {
             let more = ceiling.is_some_and(|ceiling| scale.to > scale.from && scale.to > ceiling);
             !fewer && !more
         };
-        if !granting.iter().any(|rule| within(&rule)) {
+        if !granting.iter().any(|rule| within(rule)) {
             self.broken(3, format!("{} is beyond the bounds of rule {}", leaving.what, run.rule));
         }
     }
@@ -396,7 +396,7 @@ impl Oracle {
                 continue;
             }
             let since = *self.held.entry(incident.id).or_insert_with(lived);
-            let told = self.heard.get(&incident.id).is_some() || queued.contains(&incident.id);
+            let told = self.heard.contains_key(&incident.id) || queued.contains(&incident.id);
             if !told && lived() > since + HELD_UNHEARD + self.set_back {
                 let text = format!(
                     "{} is held for {} s and nobody has heard of it: {}",

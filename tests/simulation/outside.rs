@@ -343,7 +343,7 @@ impl NodeGroups for Outside {
 impl Queries for Outside {
     async fn query(&self, _: &str) -> Result<Vec<Sample>, PortError> {
         // Every other three minutes.
-        let met = millis() / 180_000 % 2 == 0;
+        let met = (millis() / 180_000).is_multiple_of(2);
         let answer = || Ok(met.then(|| Sample { labels: Labels::default(), value: 0.5 }).into_iter().collect());
         self.call(Port::Prometheus, false, answer).await
     }
@@ -375,7 +375,7 @@ impl Reload for Outside {
         });
         self.call(Port::Reload, true, || {
             self.oracle().applied(|| format!("reload {target} {service:?}"), &Ok(()));
-            Ok(if millis() % 3 == 0 { Reloaded::Unchanged } else { Reloaded::Done })
+            Ok(if millis().is_multiple_of(3) { Reloaded::Unchanged } else { Reloaded::Done })
         })
         .await
     }
