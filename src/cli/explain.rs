@@ -5,6 +5,7 @@ use crate::config::Config;
 use crate::engine::route::{Explained, Explanation, explain};
 use crate::model::event::On;
 use crate::model::label::Labels;
+use crate::model::mode::Mode;
 use serde_json::Value;
 use std::fmt::Write as _;
 use std::io::{IsTerminal, Read, Write as _};
@@ -167,6 +168,13 @@ fn show_matched(matched: &Explained, text: &mut String) {
     let _ = writeln!(text, "    incident  {}", matched.key);
     if let Some(runbook) = &matched.runbook {
         let _ = writeln!(text, "    runbook   {runbook} {}", matched.params);
+        let asks = match matched.mode {
+            Mode::Shadow => "nothing is done: people hear what would have been",
+            Mode::Approve => "a person approves what is to be done",
+            Mode::Earned => "a person approves it, until its runs have helped often enough",
+            Mode::Auto => "it runs by itself",
+        };
+        let _ = writeln!(text, "    mode      {}: {asks}", matched.mode);
         let may = if matched.allow.is_empty() { "change nothing".to_string() } else { matched.allow.join(", ") };
         let _ = writeln!(text, "    may       {may}");
     }

@@ -5,6 +5,7 @@ use crate::model::event::{Event, On};
 use crate::model::incident::Reason;
 use crate::model::label::Labels;
 use crate::model::matcher::Matcher;
+use crate::model::mode::Mode;
 use crate::model::rule::Rule;
 use crate::runbook::catalog::Catalog;
 use serde::Serialize;
@@ -151,6 +152,8 @@ pub struct Explained {
     pub runbook: Option<String>,
     /// The runbook's defaults with the rule's parameters on top.
     pub params: Value,
+    /// How far the rule may go by itself; the configuration's `max_mode` can make it less.
+    pub mode: Mode,
     /// What the runbook may change for this alert.
     pub allow: Vec<String>,
     #[serde(rename = "continue")]
@@ -210,6 +213,7 @@ fn explained(catalog: &Catalog, Match { rule, key }: Match, labels: &Labels, fin
         escalates,
         runbook: rule.runbook.clone(),
         params: params.into(),
+        mode: rule.mode,
         allow: rule
             .allow
             .iter()

@@ -139,7 +139,13 @@ impl Board {
                 Some(_) => Permit::Refused(Reason::new("not_approved", "nobody approved it in time")),
             };
         }
-        let (Some(plan), Some(rule)) = (plan, self.rule_of(incident)) else { return Permit::Unasked };
+        let Some(plan) = plan else { return Permit::Unasked };
+        let Some(rule) = self.rule_of(incident) else {
+            return Permit::Refused(Reason::new(
+                "not_approved",
+                "its rule is no longer there, and says who may approve",
+            ));
+        };
         let approval = asked(&rule, Subject::Plan(plan), Some(run.id), rule.approve.within, now);
         let until = approval.until;
         let asking = if run.plan.is_some() { Asking::Again } else { Asking::Within };
