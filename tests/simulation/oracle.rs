@@ -1,14 +1,13 @@
 //! The judge of a play. It knows what left the process, what the journal would hold after a crash, and which rules were in force; it shares no code with what
 //! decides in the application. The numbers are those of the invariants in ARCHITECTURE.md.
 
-use crate::outside::takes_away;
 use crate::rules::{Mode, RuleSpec};
 use crate::time::{lived, millis};
 use futures_util::FutureExt;
 use jiff::Timestamp;
 use runbookd::adapters::cluster::sim::SimCluster;
 use runbookd::adapters::journal::memory::MemoryJournal;
-use runbookd::model::cluster::{JobIntent, Node, NodeIntent, Service, ServiceChange, ServiceIntent};
+use runbookd::model::cluster::{JobIntent, NodeIntent, Service, ServiceChange, ServiceIntent};
 use runbookd::model::incident::{Incident, IncidentId, State};
 use runbookd::model::label::Labels;
 use runbookd::model::message::Message;
@@ -259,7 +258,7 @@ impl Oracle {
             let text = format!("{} of run {} under rule {}, which allows {known:?}", leaving.what, run.id, run.rule);
             return self.broken(3, text);
         }
-        let may = |rule: &&&RuleSpec| match rule.mode {
+        let may = |rule: &RuleSpec| match rule.mode {
             Mode::Auto => true,
             Mode::Shadow => false,
             // By itself, if it has earned that.
@@ -271,12 +270,12 @@ impl Oracle {
                 planned && (rule.then_run || self.approved.contains(&run.incident))
             }
         };
-        if !granting.iter().any(|rule| may(&rule)) {
+        if !granting.iter().any(|rule| may(rule)) {
             let text = format!("{} of run {}: nobody has approved it under rule {}", leaving.what, run.id, run.rule);
             return self.broken(3, text);
         }
         let Some(scale) = &leaving.scale else { return };
-        let within = |rule: &&&RuleSpec| {
+        let within = |rule: &RuleSpec| {
             let floor = [Some(1), scale.min, rule.replicas.map(|(min, _)| min)].into_iter().flatten().max();
             let ceiling =
                 [Some(REPLICAS_MAX), scale.max, rule.replicas.map(|(_, max)| max)].into_iter().flatten().min();
@@ -284,7 +283,7 @@ impl Oracle {
             let more = ceiling.is_some_and(|ceiling| scale.to > scale.from && scale.to > ceiling);
             !fewer && !more
         };
-        if !granting.iter().any(|rule| within(&rule)) {
+        if !granting.iter().any(|rule| within(rule)) {
             self.broken(3, format!("{} is beyond the bounds of rule {}", leaving.what, run.rule));
         }
     }
@@ -331,14 +330,6 @@ impl Oracle {
     pub fn once(&mut self, what: &str, which: &str) {
         if !self.done.insert(format!("{what} {which}")) {
             self.broken(2, format!("{what} was made twice: {which}"));
-        }
-    }
-
-    /// The last active node and the last manager stay, as far as the nodes were so when the change was made.
-    pub fn node_changed(&mut self, intent: &NodeIntent, before: &[Node]) {
-        let of_use = |node: &&Node| node.id != intent.id && node.state == "ready" && node.availability == "active";
-        if takes_away(&intent.change) && !before.iter().any(|node| of_use(&node)) && !before.is_empty() {
-            self.note(|| format!("nothing is left to run tasks after {intent}"));
         }
     }
 
@@ -390,13 +381,13 @@ impl Oracle {
             }
         }
         for incident in incidents {
-            // A silence was a person's own doing.
-            if incident.state != State::Held || incident.reason.code == "suppressed" {
+            // A silence was a person's own doing; of the fleet brake people hear once for all.
+            if incident.state != State::Held || ["suppressed", "brake"].contains(&&*incident.reason.code) {
                 self.held.remove(&incident.id);
                 continue;
             }
             let since = *self.held.entry(incident.id).or_insert_with(lived);
-            let told = self.heard.get(&incident.id).is_some() || queued.contains(&incident.id);
+            let told = self.heard.contains_key(&incident.id) || queued.contains(&incident.id);
             if !told && lived() > since + HELD_UNHEARD + self.set_back {
                 let text = format!(
                     "{} is held for {} s and nobody has heard of it: {}",
