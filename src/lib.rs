@@ -29,7 +29,7 @@
 //! | 1 | [`clock`] | the one source of time |
 //! | 2 | [`runbook`] | rules and runbooks as people write them: parsed, compiled, checked, evaluated in a sandbox |
 //! | 2 | [`adapters`] | Swarm and the simulator, SQLite and memory, Slack and the console, Alertmanager, Prometheus, groups of machines, reload targets |
-//! | 3 | [`engine`] | decisions: route, level, lifecycle, guard, intent, machines, changes, settle, undo |
+//! | 3 | [`engine`] | decisions: route, level, lifecycle, guard, ledger, intent, machines, changes, settle, plan, undo |
 //! | 4 | [`app`] | the running whole: board, dispatcher, executor, outbox, reloader, reconciler, watcher, scheduler |
 //! | 5 | [`http`] | intake, hooks, doors and API |
 //! | 5 | [`cli`] | one file a subcommand |

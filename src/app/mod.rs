@@ -210,7 +210,9 @@ impl App {
 
     /// What the rules of `mode: earned` have earned so far.
     pub async fn trust(&self) -> Result<std::collections::BTreeMap<String, board::Trust>, CommandError> {
-        self.ask(|answer| Input::Trust { answer }).await
+        let (answer, told) = oneshot::channel();
+        self.inbox.send(Input::Trust { answer }).map_err(|_| CommandError::Stopping)?;
+        told.await.map_err(|_| CommandError::Stopping)
     }
 
     /// Pulls the kill switch. When it returns, the switch is durable.

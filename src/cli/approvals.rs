@@ -1,9 +1,8 @@
-//! `runbookd approvals`, `approve`, `deny`, `answer`: what waits for a person's word, and the word. `runbookd trust`, `promote`, `demote`: which rules of
-//! `mode: earned` run without one.
+//! `runbookd approvals`, `approve`, `deny`, `answer`: what waits for a person's word, and the word.
 
 use crate::cli::client::{ByArgs, Client, ServerArgs, print_json};
-use crate::cli::table::{cell, print, table, time};
-use crate::http::view::{ApprovalCommand, IncidentView, TrustView};
+use crate::cli::table::time;
+use crate::http::view::{ApprovalCommand, IncidentView};
 use crate::model::incident::IncidentId;
 use crate::model::text::visible;
 use serde::Deserialize;
@@ -57,27 +56,9 @@ pub struct AnswerArgs {
     server: ServerArgs,
 }
 
-#[derive(Clone, Debug, clap::Args)]
-pub struct TrustArgs {
-    /// The rule
-    rule: String,
-    /// Why
-    #[arg(long, value_name = "TEXT", default_value = "")]
-    reason: String,
-    #[command(flatten)]
-    by: ByArgs,
-    #[command(flatten)]
-    server: ServerArgs,
-}
-
 #[derive(Deserialize)]
 struct Approvals {
     approvals: Vec<IncidentView>,
-}
-
-#[derive(Deserialize)]
-struct Trusts {
-    rules: Vec<TrustView>,
 }
 
 pub async fn list(args: ApprovalsArgs, json: bool) -> anyhow::Result<ExitCode> {
@@ -149,37 +130,5 @@ async fn say(
     }
     let incident: IncidentView = serde_json::from_value(answer)?;
     println!("incident {}: {}, {}", incident.id, incident.state, visible(&incident.reason.to_string(), 500));
-    Ok(ExitCode::SUCCESS)
-}
-
-pub async fn trust(args: ApprovalsArgs, json: bool) -> anyhow::Result<ExitCode> {
-    let answer: Value = Client::new(&args.server)?.get("/api/v1/trust").await?;
-    if json {
-        print_json(&answer);
-        return Ok(ExitCode::SUCCESS);
-    }
-    let Trusts { rules } = serde_json::from_value(answer)?;
-    let mut rows = table(&["rule", "runs by itself", "successes in a row", "since", "why"]);
-    for trust in &rules {
-        rows.add_row([
-            cell(&trust.rule),
-            cell(if trust.trusted { "yes" } else { "no: it asks" }),
-            cell(trust.streak.to_string()),
-            cell(trust.since.map(time).unwrap_or_default()),
-            cell(&trust.why),
-        ]);
-    }
-    print(&rows);
-    Ok(ExitCode::SUCCESS)
-}
-
-pub async fn set_trust(args: TrustArgs, verb: &str, json: bool) -> anyhow::Result<ExitCode> {
-    let path = format!("/api/v1/rules/{}/{verb}", args.rule);
-    let view: TrustView = Client::new(&args.server)?.command(&path, &args.by.name(), &args.reason).await?;
-    if json {
-        print_json(&serde_json::to_value(&view)?);
-    } else {
-        println!("rule {} {}", view.rule, if view.trusted { "runs by itself" } else { "asks before it runs" });
-    }
     Ok(ExitCode::SUCCESS)
 }

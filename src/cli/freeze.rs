@@ -55,7 +55,7 @@ pub async fn freeze(args: FreezeArgs, json: bool) -> anyhow::Result<ExitCode> {
         print_json(&serde_json::to_value(&view)?);
     } else {
         let id = view.id.map(|id| id.to_string()).unwrap_or_default();
-        println!("{id}: {} is frozen until {}", view.scope, view.until.map(time).unwrap_or_default());
+        println!("{id}: frozen until {}: {}", view.until.map(time).unwrap_or_default(), view.scope);
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -94,7 +94,7 @@ pub async fn unfreeze(args: UnfreezeArgs, json: bool) -> anyhow::Result<ExitCode
     if json {
         print_json(&serde_json::to_value(&view)?);
     } else {
-        println!("{} is not frozen by {} any more", visible(&view.scope, 200), args.id);
+        println!("{} has ended; it was for {}", args.id, visible(&view.scope, 200));
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -61,12 +61,6 @@ pub enum Command {
     Deny(approvals::DenyArgs),
     /// Answer a runbook's question
     Answer(approvals::AnswerArgs),
-    /// Show what the rules of `mode: earned` have earned
-    Trust(approvals::ApprovalsArgs),
-    /// Let a rule of `mode: earned` run by itself
-    Promote(approvals::TrustArgs),
-    /// Have a rule of `mode: earned` ask again
-    Demote(approvals::TrustArgs),
     /// Run a runbook, if a rule `on: manual` allows it
     Run(run::RunArgs),
     /// List runs; show one as a timeline
@@ -121,9 +115,6 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Approve(args) => one_thread(approvals::approve(args, json)),
         Command::Deny(args) => one_thread(approvals::deny(args, json)),
         Command::Answer(args) => one_thread(approvals::answer(args, json)),
-        Command::Trust(args) => one_thread(approvals::trust(args, json)),
-        Command::Promote(args) => one_thread(approvals::set_trust(args, "promote", json)),
-        Command::Demote(args) => one_thread(approvals::set_trust(args, "demote", json)),
         Command::Run(args) => one_thread(run::run(args, json)),
         Command::Runs(args) => one_thread(runs::run(args, json)),
         Command::Undo(args) => one_thread(undo::run(args, json)),

@@ -1,4 +1,5 @@
-//! `runbookd rules`: the rules in force, with what their attempts came to; and their breakers, which a person closes.
+//! `runbookd rules`: the rules in force, with what their attempts came to; their breakers, which a person closes; and how far those of `mode: earned` may go,
+//! which a person can decide, too.
 
 use crate::cli::client::{ByArgs, Client, ServerArgs, print_json};
 use crate::cli::table::{cell, print, table};
@@ -21,7 +22,11 @@ enum Action {
     /// List the rules in force, and whether their runs helped
     List(ListArgs),
     /// Let a rule start runs again whose breaker has opened
-    CloseBreaker(CloseArgs),
+    CloseBreaker(OneArgs),
+    /// Let a rule of `mode: earned` run by itself
+    Promote(OneArgs),
+    /// Have a rule of `mode: earned` ask again before it runs
+    Demote(OneArgs),
 }
 
 #[derive(Clone, Debug, clap::Args)]
@@ -31,10 +36,10 @@ struct ListArgs {
 }
 
 #[derive(Clone, Debug, clap::Args)]
-struct CloseArgs {
+struct OneArgs {
     /// The rule
     name: String,
-    /// Why: what was wrong with the runbook
+    /// Why
     #[arg(long, value_name = "TEXT", default_value = "")]
     reason: String,
     #[command(flatten)]
@@ -46,7 +51,18 @@ struct CloseArgs {
 pub async fn run(args: RulesArgs, json: bool) -> anyhow::Result<ExitCode> {
     match args.action.unwrap_or(Action::List(args.list)) {
         Action::List(args) => list(args, json).await?,
-        Action::CloseBreaker(args) => close(args, json).await?,
+        Action::CloseBreaker(args) => {
+            let said = format!("the breaker of rule {} is closed: it starts runs again", args.name);
+            command(args, "close_breaker", &said, json).await?;
+        }
+        Action::Promote(args) => {
+            let said = format!("rule {} runs by itself", args.name);
+            command(args, "promote", &said, json).await?;
+        }
+        Action::Demote(args) => {
+            let said = format!("rule {} asks before it runs", args.name);
+            command(args, "demote", &said, json).await?;
+        }
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -62,13 +78,15 @@ async fn list(args: ListArgs, json: bool) -> anyhow::Result<()> {
         println!("no rules");
         return Ok(());
     }
-    let mut rows = table(&["rule", "runbook", "breaker", "helped", "did not", "flapped", "time to resolve", "verify"]);
+    let mut rows =
+        table(&["rule", "runbook", "mode", "breaker", "helped", "did not", "flapped", "time to resolve", "verify"]);
     for rule in &rules {
         let kept = &rule.effectiveness;
         let time = kept.time_to_resolve_seconds.map(|secs| Duration::from_secs(secs.round() as u64).to_string());
         rows.add_row([
             cell(&rule.name),
             cell(rule.runbook.as_deref().unwrap_or("-")),
+            cell(mode(rule)),
             cell(if rule.breaker.is_some() { "open" } else { "closed" }),
             cell(kept.helped.to_string()),
             cell(kept.did_not_help.to_string()),
@@ -81,17 +99,27 @@ async fn list(args: ListArgs, json: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn close(args: CloseArgs, json: bool) -> anyhow::Result<()> {
+async fn command(args: OneArgs, verb: &str, said: &str, json: bool) -> anyhow::Result<()> {
     let client = Client::new(&args.server)?;
     let mut url = reqwest::Url::parse("http://any/api/v1/rules/")?;
     if let Ok(mut path) = url.path_segments_mut() {
-        path.pop_if_empty().push(&args.name).push("close_breaker");
+        path.pop_if_empty().push(&args.name).push(verb);
     }
     let answer: Value = client.command(url.path(), &args.by.name(), &args.reason).await?;
     if json {
         print_json(&answer);
     } else {
-        println!("the breaker of rule {} is closed: it starts runs again", args.name);
+        println!("{said}");
     }
     Ok(())
+}
+
+/// How far it may go by itself; of a rule that earns its trust, where it stands.
+fn mode(rule: &RuleView) -> String {
+    match &rule.trust {
+        Some(trust) if trust.trusted => "earned: runs".to_string(),
+        Some(trust) => format!("earned: asks, {} in a row", trust.streak),
+        None if rule.runbook.is_none() => "-".to_string(),
+        None => rule.mode.to_string(),
+    }
 }

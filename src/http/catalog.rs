@@ -6,22 +6,27 @@ use crate::http::problem::Problem;
 use crate::http::shared::{Live, Shared};
 use crate::http::view::{Command, RuleView, RunbookView, TrustView};
 use crate::model::effectiveness::Tally;
+use crate::model::mode::Mode;
+use crate::model::rule::Rule;
 use axum::Json;
 use axum::extract::{Path, Request, State};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 pub async fn rules(State(shared): State<Arc<Shared>>) -> Result<Json<Value>, Problem> {
     let live = shared.need_live()?;
     let (catalog, kept) = (live.catalog.load_full(), kept(&live));
-    let view = |name: &str, view: RuleView| view.with(kept.get(name).map(|kept| &**kept));
-    let rules: Vec<RuleView> = catalog.rules.iter().map(|rule| view(&rule.name, RuleView::from(&**rule))).collect();
-    Ok(Json(json!({ "rules": rules })))
-}
-
-pub async fn trust(State(shared): State<Arc<Shared>>) -> Result<Json<Value>, Problem> {
-    let trust = shared.need_live()?.need_app()?.trust().await?;
-    let rules: Vec<TrustView> = trust.into_iter().map(|(rule, trust)| TrustView::new(&rule, trust)).collect();
+    let mut trust = match &live.app {
+        Some(app) => app.trust().await?,
+        None => BTreeMap::new(),
+    };
+    let mut view = |rule: &Rule| {
+        let earned = trust.remove(&rule.name).unwrap_or_default();
+        let trust = (rule.mode == Mode::Earned).then(|| TrustView::new(&rule.name, earned));
+        RuleView { trust, ..RuleView::from(rule).with(kept.get(&rule.name).map(|kept| &**kept)) }
+    };
+    let rules: Vec<RuleView> = catalog.rules.iter().map(|rule| view(rule)).collect();
     Ok(Json(json!({ "rules": rules })))
 }
 

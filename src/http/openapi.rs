@@ -174,7 +174,6 @@ mod tests {
             ("ServiceList", "services"),
             ("NodeList", "nodes"),
             ("ApprovalList", "approvals"),
-            ("TrustList", "rules"),
             ("FreezeList", "freezes"),
         ];
         for (list, items) in lists {

@@ -68,7 +68,6 @@ pub fn routes() -> Vec<Route> {
         get("/api/v1/runs/{id}/undo", Token, self::get(undo::plan)),
         post("/api/v1/runs/{id}/undo", Token, self::post(undo::start)),
         get("/api/v1/rules", Token, self::get(catalog::rules)),
-        get("/api/v1/trust", Token, self::get(catalog::trust)),
         post("/api/v1/rules/{name}/promote", Token, self::post(approvals::promote)),
         post("/api/v1/rules/{name}/demote", Token, self::post(approvals::demote)),
         post("/api/v1/rules/{name}/close_breaker", Token, self::post(catalog::close_breaker)),

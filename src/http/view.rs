@@ -420,6 +420,8 @@ pub struct RuleView {
     pub effectiveness: EffectivenessView,
     /// `None`: closed.
     pub breaker: Option<BreakerView>,
+    /// Of `mode: earned` only.
+    pub trust: Option<TrustView>,
 }
 
 /// What attempts came to.
@@ -485,6 +487,7 @@ impl From<&Rule> for RuleView {
             goes_on: rule.goes_on,
             effectiveness: EffectivenessView::default(),
             breaker: None,
+            trust: None,
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The HTTP surface on a real listener: intake's contract, hostile clients, access, problem documents, lists and commands.
 
+mod approvals;
 mod doors;
 mod hooks;
 mod hostile;

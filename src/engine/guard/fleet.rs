@@ -81,6 +81,12 @@ pub(super) fn brake(fleet: &Fleet, all: bool, now: Timestamp) -> Verdict {
         }
     }
     if let Some(limit) = fleet.brake.targets {
+        let asked = fleet.targets.len();
+        if all && asked > limit.count as usize {
+            // It could never pass: each release would pull the brake anew.
+            let text = format!("one step would change {asked} targets; brake.targets is {limit}");
+            return Verdict::Deny(Reason::new("brake", text));
+        }
         let since = (now - limit.per.signed()).max(fleet.released_at);
         let changed: BTreeSet<&str> = fleet.ledger.targets_after(since).map(|(target, _)| target).collect();
         let new = fleet.targets.iter().filter(|target| !changed.contains(target.as_str())).count();

@@ -334,6 +334,24 @@ fn the_fleet_brake_pulls_at_too_many_effects_or_targets_and_holds_until_it_is_re
     check(targets(4), at(0), &["service x", "service y"], "and next service x, service y");
     check(targets(3), at(955), &["service x"], "");
 
+    // What could never pass is no reason to stop everything else.
+    let asked = ["service x".to_string(), "service y".to_string()];
+    let one = targets(1);
+    let (effect, fleet) = (no_effect(), fleet(&done, &one, &asked));
+    let change = Change {
+        now: calm().now,
+        stops: no_stops(),
+        fleet,
+        effect: &effect,
+        arbitration: calm().arbitration,
+        companies: &[],
+        counted: false,
+        gives_back: false,
+    };
+    let (by, said) = before_change(Some(&rule()), &change);
+    let expect = Reason::new("brake", "one step would change 2 targets; brake.targets is 1 per 1m");
+    assert_eq!((by, said), ("brake", Verdict::Deny(expect)));
+
     let stops = Stops { braked: Some("why"), ..no_stops() };
     let locked = Some(("service web", IncidentId(4)));
     check_verdict(Situation { stops, locked, ..calm() }, "brake", "hold", "it goes on with `runbookd release`");
