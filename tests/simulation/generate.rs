@@ -1,6 +1,6 @@
 //! Makes a plan of a seed: a world, rules for it, and some eventful hours. All that is random is here.
 
-use crate::plan::{Act, Edit, Fault, Plan, Port};
+use crate::plan::{Act, Edit, Fault, Fleet, Plan, Port};
 use crate::rules::{Mode, RuleSpec, Verify};
 use fastrand::Rng;
 use std::fmt::Write;
@@ -288,7 +288,18 @@ pub fn plan(seed: u64) -> Plan {
     }
     let latencies =
         (0..rng.usize(3..12)).map(|_| rng.choice([0, 0, 0, 1, 3, 20, 150, 700, 2_500]).expect("some")).collect();
-    Plan { world: world(rng, services, nodes), rules, api: rng.bool(), alerts, latencies, acts }
+    Plan { world: world(rng, services, nodes), rules, api: rng.bool(), fleet: fleet(rng), alerts, latencies, acts }
+}
+
+fn fleet(rng: &mut Rng) -> Fleet {
+    let few = |rng: &mut Rng| (rng.u8(..6) == 0).then(|| rng.u32(1..6));
+    Fleet {
+        brake: few(rng),
+        target: few(rng),
+        engine: few(rng),
+        hands_secs: (rng.u8(..4) == 0).then(|| rng.u64(10..600)),
+        services_at_once: few(rng),
+    }
 }
 
 fn world(rng: &mut Rng, services: usize, nodes: usize) -> String {
@@ -480,6 +491,12 @@ fn hands(rng: &mut Rng, span: u64, services: usize, nodes: usize, sorts: &[&Sort
         let from = rng.u64(..span);
         acts.push((from, Act::Pause));
         acts.push((from + rng.u64(SECOND..20 * MINUTE), Act::Resume));
+    }
+    if rng.u8(..6) == 0 {
+        acts.push((rng.u64(..span), Act::Freeze { secs: rng.u64(1..1_200) }));
+    }
+    for _ in 0..rng.usize(..3) {
+        acts.push((rng.u64(..span), Act::Release));
     }
     acts.retain(|(when, _)| *when < span);
 }

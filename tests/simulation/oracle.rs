@@ -1,14 +1,13 @@
 //! The judge of a play. It knows what left the process, what the journal would hold after a crash, and which rules were in force; it shares no code with what
 //! decides in the application. The numbers are those of the invariants in ARCHITECTURE.md.
 
-use crate::outside::takes_away;
 use crate::rules::{Mode, RuleSpec};
 use crate::time::{lived, millis};
 use futures_util::FutureExt;
 use jiff::Timestamp;
 use runbookd::adapters::cluster::sim::SimCluster;
 use runbookd::adapters::journal::memory::MemoryJournal;
-use runbookd::model::cluster::{JobIntent, Node, NodeIntent, Service, ServiceChange, ServiceIntent};
+use runbookd::model::cluster::{JobIntent, NodeIntent, Service, ServiceChange, ServiceIntent};
 use runbookd::model::incident::{Incident, IncidentId, State};
 use runbookd::model::label::Labels;
 use runbookd::model::message::Message;
@@ -259,7 +258,7 @@ impl Oracle {
             let text = format!("{} of run {} under rule {}, which allows {known:?}", leaving.what, run.id, run.rule);
             return self.broken(3, text);
         }
-        let may = |rule: &&&RuleSpec| match rule.mode {
+        let may = |rule: &RuleSpec| match rule.mode {
             Mode::Auto => true,
             Mode::Shadow => false,
             // By itself, if it has earned that.
@@ -276,7 +275,7 @@ impl Oracle {
             return self.broken(3, text);
         }
         let Some(scale) = &leaving.scale else { return };
-        let within = |rule: &&&RuleSpec| {
+        let within = |rule: &RuleSpec| {
             let floor = [Some(1), scale.min, rule.replicas.map(|(min, _)| min)].into_iter().flatten().max();
             let ceiling =
                 [Some(REPLICAS_MAX), scale.max, rule.replicas.map(|(_, max)| max)].into_iter().flatten().min();
@@ -334,14 +333,6 @@ impl Oracle {
         }
     }
 
-    /// The last active node and the last manager stay, as far as the nodes were so when the change was made.
-    pub fn node_changed(&mut self, intent: &NodeIntent, before: &[Node]) {
-        let of_use = |node: &&Node| node.id != intent.id && node.state == "ready" && node.availability == "active";
-        if takes_away(&intent.change) && !before.iter().any(|node| of_use(&node)) && !before.is_empty() {
-            self.note(|| format!("nothing is left to run tasks after {intent}"));
-        }
-    }
-
     /// Each absolute change of a service is made once a step, unless another hand has changed the service in between.
     pub fn applied_once(&mut self, cluster: &SimCluster) {
         let mut last: BTreeMap<(String, String), usize> = BTreeMap::new();
@@ -390,8 +381,8 @@ impl Oracle {
             }
         }
         for incident in incidents {
-            // A silence was a person's own doing.
-            if incident.state != State::Held || incident.reason.code == "suppressed" {
+            // A silence was a person's own doing; of the fleet brake people hear once for all.
+            if incident.state != State::Held || ["suppressed", "brake"].contains(&&*incident.reason.code) {
                 self.held.remove(&incident.id);
                 continue;
             }

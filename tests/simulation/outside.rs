@@ -11,7 +11,7 @@ use runbookd::adapters::cluster::sim::{SimCluster, World};
 use runbookd::adapters::journal::memory::MemoryJournal;
 use runbookd::model::alert::{Alert, Fingerprint, Status};
 use runbookd::model::cluster::{
-    Convergence, JobIntent, JobState, Node, NodeChange, NodeIntent, Service, ServiceChange, ServiceIntent, Task,
+    Convergence, JobIntent, JobState, Node, NodeIntent, Service, ServiceChange, ServiceIntent, Task,
 };
 use runbookd::model::join::{JoinRole, JoinToken};
 use runbookd::model::label::Labels;
@@ -277,12 +277,8 @@ impl Cluster for Outside {
             matches!(&known.intent, Some(Intent::Node(node)) if node.id == intent.id && node.change == intent.change)
         });
         self.call(Port::Cluster, true, || {
-            let nodes = at_once(self.cluster.nodes()).unwrap_or_default();
             let done = at_once(self.cluster.apply_node(intent));
             self.oracle().applied(|| format!("node {intent}"), &done);
-            if done.is_ok() {
-                self.oracle().node_changed(intent, &nodes);
-            }
             done
         })
         .await
@@ -534,13 +530,4 @@ impl State {
 /// As a route with `group_by: [alertname, service, node]` does.
 fn group_of(labels: &Labels) -> Labels {
     ["alertname", "service", "node"].into_iter().filter_map(|name| Some((name, labels.get(name)?))).collect()
-}
-
-/// The node that a change leaves, were it to be made: for the check that something is left.
-pub fn takes_away(change: &NodeChange) -> bool {
-    match change {
-        NodeChange::Availability { to, .. } => to != "active",
-        NodeChange::Role { to, .. } => to == "worker",
-        NodeChange::Remove => false,
-    }
 }

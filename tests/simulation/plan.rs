@@ -10,12 +10,25 @@ pub struct Plan {
     pub rules: Vec<RuleSpec>,
     /// Alertmanager's API can be asked.
     pub api: bool,
+    pub fleet: Fleet,
     /// The label sets that can fire.
     pub alerts: Vec<Vec<(&'static str, String)>>,
     /// What calls to the outside take, in milliseconds, one after the other and again from the first.
     pub latencies: Vec<u64>,
     /// Millisecond and what happens then, in order.
     pub acts: Vec<(u64, Act)>,
+}
+
+/// Limits over all rules: so many effects in ten minutes.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Fleet {
+    pub brake: Option<u32>,
+    pub target: Option<u32>,
+    pub engine: Option<u32>,
+    /// A service that another hand has changed is left alone for so long.
+    pub hands_secs: Option<u64>,
+    /// Services of a stack that may be changed at once.
+    pub services_at_once: Option<u32>,
 }
 
 /// What the process talks to.
@@ -103,6 +116,12 @@ pub enum Act {
     Edit(Edit),
     Pause,
     Resume,
+    /// A person freezes everything for a while.
+    Freeze {
+        secs: u64,
+    },
+    /// A person releases the fleet brake.
+    Release,
     /// Of the incidents that are open, the so-many-th.
     Ack(usize),
     Close(usize),

@@ -21,8 +21,10 @@ use runbookd::http::router::router;
 use runbookd::http::shared::{Live, Shared};
 use runbookd::model::cluster::{ServiceChange, SpecFields};
 use runbookd::model::duration;
+use runbookd::model::freeze::Scope;
 use runbookd::model::incident::{Incident, IncidentId, State};
 use runbookd::model::mode::{Approval, Subject};
+use runbookd::model::rule::{Budget, Share};
 use runbookd::model::run::Run;
 use runbookd::ports::{Alerts, IncidentFilter, Journal, RunFilter};
 use runbookd::runbook::evaluate::Evaluator;
@@ -240,6 +242,13 @@ impl Stage<'_> {
         config.bounds.replicas_max = crate::oracle::REPLICAS_MAX;
         config.runs.time_limit = duration::Duration::from_secs(3_600);
         config.runs.max_steps = 40;
+        let limit = |count| Budget { count, per: duration::Duration::from_secs(600) };
+        let fleet = &self.plan.fleet;
+        config.brake.effects = fleet.brake.map(limit);
+        config.budgets.target = fleet.target.map(limit);
+        config.budgets.engine = fleet.engine.map(limit);
+        config.arbitration.hands = fleet.hands_secs.map(duration::Duration::from_secs);
+        config.bounds.at_once.services = fleet.services_at_once.map(Share::Count);
         let outside = self.outside.clone();
         Parts {
             config: Arc::new(config),
@@ -269,7 +278,12 @@ impl Stage<'_> {
 
     async fn act(&mut self, due: Due, alive: Option<&Alive>) -> Option<End> {
         match due {
-            Due::Look => self.due_in(LOOK_EVERY, Due::Look),
+            Due::Look => {
+                self.due_in(LOOK_EVERY, Due::Look);
+                if let (Some(alive), Some(_)) = (alive, self.calm) {
+                    release(alive);
+                }
+            }
             Due::Post(id) => match alive {
                 Some(alive) => self.send(id, alive),
                 None => self.due_in(10_000, due),
@@ -341,6 +355,11 @@ impl Stage<'_> {
                 });
             }
             Act::Resume => self.resume(alive),
+            Act::Release => release(alive),
+            Act::Freeze { secs } => {
+                let (app, until) = (alive.app.clone(), time::now() + jiff::SignedDuration::from_secs(*secs as i64));
+                tokio::spawn(async move { app.freeze(Scope::All, until, "ann", "a release").await.map(drop) });
+            }
             Act::Ack(nth) => {
                 if let Some(id) = self.nth_open(*nth, alive) {
                     let app = alive.app.clone();
@@ -410,14 +429,22 @@ impl Stage<'_> {
     fn resume(&self, alive: &Alive) {
         self.outside.oracle().released();
         let app = alive.app.clone();
-        tokio::spawn(async move { (app.resume("ann").await.is_ok(), app.release("ann").await.is_ok()) });
+        tokio::spawn(async move { app.resume("ann").await.is_ok() });
     }
 
     /// While there is no process, people and what is about the process come later.
     fn act_without(&mut self, act: &Act, due: Due) {
         match act {
             Act::Crash { .. } | Act::Kill { .. } | Act::Restart { .. } | Act::JournalFails { .. } => {}
-            Act::Pause | Act::Resume | Act::Ack(_) | Act::Close(_) | Act::Reply { .. } | Act::Undo(_) | Act::Calm => {
+            Act::Pause
+            | Act::Resume
+            | Act::Release
+            | Act::Freeze { .. }
+            | Act::Ack(_)
+            | Act::Close(_)
+            | Act::Reply { .. }
+            | Act::Undo(_)
+            | Act::Calm => {
                 self.due_in(30_000, due);
             }
             Act::Edit(edit) => {
@@ -633,6 +660,12 @@ impl Stage<'_> {
         replay::within_limits(&mut oracle, journal, &incidents, &runs);
         replay::same_again(&mut oracle, journal, &runs, &self.files);
     }
+}
+
+/// A person releases the fleet brake.
+fn release(alive: &Alive) {
+    let app = alive.app.clone();
+    tokio::spawn(async move { app.release("ann").await.is_ok() });
 }
 
 /// What comes of an answer; whether it is for good.
