@@ -237,6 +237,8 @@ fn because(matcher: &Matcher, labels: &Labels) -> Because {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::matcher::Op;
+    use crate::model::matcher::tests::{OPS, naive};
     use crate::model::rule::Grant;
     use crate::model::template::Template;
     use proptest::prelude::*;
@@ -332,33 +334,72 @@ mod tests {
         assert_eq!(explanation.not_reached, ["all-slow"]);
     }
 
-    proptest! {
-        #[test]
-        fn routing_is_what_a_scan_of_all_rules_says(
-            rules in prop::collection::vec((prop::collection::vec("[ab](=|!=|=~|!~)\"(1|2|1\\|2|\\.\\+)\"", 1..4), any::<bool>()), 0..12),
-            alert in prop::collection::btree_map("[ab]", "[12]?", 0..3),
-        ) {
-            let rules: Vec<Arc<Rule>> = rules
-                .iter()
-                .enumerate()
-                .map(|(at, (matchers, goes_on))| {
-                    let matchers: Vec<&str> = matchers.iter().map(String::as_str).collect();
-                    rule(&format!("r{at}"), &matchers, |rule| rule.goes_on = *goes_on)
-                })
-                .collect();
-            let alert: Labels = alert.into_iter().collect();
-            let mut scan = Vec::new();
-            for rule in &rules {
-                if rule.matchers.iter().all(|matcher| matcher.matches_value(alert.value(&matcher.name))) {
-                    scan.push(rule.name.clone());
-                    if !rule.goes_on {
-                        break;
-                    }
-                }
+    /// A rule as it is generated: what it takes, its matchers as name, operator and pattern, its `by`, whether it takes events of our own, and `continue`.
+    type Wanted = (Option<On>, Vec<(String, Op, String)>, Vec<String>, bool, bool);
+
+    fn wanted() -> impl Strategy<Value = Wanted> {
+        let on = prop::sample::select(vec![None, None, Some(On::Swarm), Some(On::Deploy)]);
+        let matcher = ("[abc]", prop::sample::select(&OPS[..]), "(a|b|ab|\\.|\\.\\*|\\|){0,4}");
+        let by = prop::sample::subsequence(vec!["a".to_string(), "b".to_string()], 0..=2);
+        (on, prop::collection::vec(matcher, 1..4), by, any::<bool>(), any::<bool>())
+    }
+
+    /// What is looked for, one rule after the other: the rules that match up to the first that does not `continue`, each with its key.
+    fn naively(
+        rules: &[Wanted],
+        on: Option<On>,
+        own: bool,
+        labels: &BTreeMap<String, String>,
+        fingerprint: Fingerprint,
+    ) -> Vec<(String, Option<String>)> {
+        let seen = |name: &String| labels.get(name).map_or("", String::as_str);
+        let mut found = Vec::new();
+        for (at, (takes, matchers, by, takes_own, goes_on)) in rules.iter().enumerate() {
+            let matches = matchers.iter().all(|(name, op, pattern)| naive(*op, pattern, seen(name)));
+            if *takes != on || !matches || (own && !takes_own) {
+                continue;
             }
-            let routed = route(&Catalog::new(rules, BTreeMap::new()), &alert, Fingerprint(1));
-            let found: Vec<String> = routed.matched.into_iter().map(|one| one.rule.name.clone()).collect();
-            prop_assert_eq!(found, scan);
+            let key = match &by[..] {
+                [] => Some(fingerprint.to_string()),
+                by if by.iter().any(|name| seen(name).is_empty()) => None,
+                by => Some(by.iter().map(|name| format!("{name}=\"{}\"", seen(name))).collect::<Vec<_>>().join(", ")),
+            };
+            found.push((format!("r{at}"), key));
+            if !goes_on {
+                break;
+            }
+        }
+        found
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 1_000, ..ProptestConfig::default() })]
+
+        #[test]
+        fn routing_is_what_a_naive_reading_of_all_rules_says(
+            wanted in prop::collection::vec(wanted(), 0..12),
+            values in prop::collection::btree_map("[abcd]", "[ab]{0,2}", 0..4),
+            own in any::<bool>(),
+        ) {
+            let rule = |(at, (on, matchers, by, own, goes_on)): (usize, &Wanted)| {
+                let matcher = |(name, op, pattern): &(String, Op, String)| Matcher::new(name, *op, pattern).expect(pattern);
+                let mut rule = Rule::matching(&format!("r{at}"), matchers.iter().map(matcher).collect());
+                (rule.on, rule.by, rule.own, rule.goes_on) = (*on, by.clone(), *own, *goes_on);
+                Arc::new(rule)
+            };
+            let catalog = Catalog::new(wanted.iter().enumerate().map(rule).collect(), BTreeMap::new());
+            let labels: Labels = values.clone().into_iter().collect();
+            let shown = |matched: Vec<Match>| -> Vec<_> {
+                matched.into_iter().map(|one| (one.rule.name.clone(), one.key.ok())).collect()
+            };
+            let fingerprint = Fingerprint::of(&labels);
+            let routed = shown(route(&catalog, &labels, fingerprint).matched);
+            prop_assert_eq!(routed, naively(&wanted, None, false, &values, fingerprint));
+            for on in [On::Swarm, On::Deploy, On::Manual] {
+                let event = Event { own, ..Event::new(on, labels.clone(), jiff::Timestamp::UNIX_EPOCH) };
+                let routed = shown(route_event(&catalog, &event));
+                prop_assert_eq!(routed, naively(&wanted, Some(on), own, &values, fingerprint));
+            }
         }
     }
 }

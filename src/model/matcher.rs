@@ -149,10 +149,25 @@ fn last_line(text: &str) -> &str {
 impl fmt::Display for Matcher {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.name.contains(reserved) {
-            true => write!(f, "{:?}{}{:?}", self.name, self.op.sign(), self.value),
-            false => write!(f, "{}{}{:?}", self.name, self.op.sign(), self.value),
+            true => f.write_str(&quoted(&self.name))?,
+            false => f.write_str(&self.name)?,
+        }
+        f.write_str(self.op.sign())?;
+        match self.expression {
+            None => f.write_str(&quoted(&self.value)),
+            // Only the escapes that an expression's text knows: any other would become part of the expression.
+            Some(_) => {
+                let escaped = self.value.replace('\\', r"\\").replace('"', r#"\""#).replace('\n', r"\n");
+                write!(f, "\"{escaped}\"")
+            }
         }
     }
+}
+
+/// A text in quotes that reads back. Rust writes a NUL as `\0`, which would be read together with a digit that follows.
+fn quoted(text: &str) -> String {
+    let parts: Vec<String> = text.split('\0').map(|part| format!("{part:?}")).collect();
+    format!("\"{}\"", parts.iter().map(|part| &part[1..part.len() - 1]).collect::<Vec<_>>().join(r"\u{0}"))
 }
 
 /// What ends a bare word (Alertmanager's `matcher/parse` lexer).
@@ -381,7 +396,7 @@ impl<'a> Reader<'a> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use proptest::prelude::*;
 
@@ -472,8 +487,10 @@ mod tests {
         check("a!~\"x|y\"", None);
     }
 
+    pub(crate) const OPS: [Op; 4] = [Op::Equal, Op::NotEqual, Op::Matches, Op::NotMatches];
+
     /// Patterns that a naive reading understands too: words of `a`, `b`, `.`, `.*`, between bars.
-    fn naive(op: Op, pattern: &str, value: &str) -> bool {
+    pub(crate) fn naive(op: Op, pattern: &str, value: &str) -> bool {
         fn word(pattern: &[u8], text: &[u8]) -> bool {
             match pattern {
                 [] => text.is_empty(),
@@ -494,7 +511,7 @@ mod tests {
     proptest! {
         #[test]
         fn a_matcher_is_what_a_naive_reading_says(
-            op in prop::sample::select(vec![Op::Equal, Op::NotEqual, Op::Matches, Op::NotMatches]),
+            op in prop::sample::select(&OPS[..]),
             pattern in "(a|b|\\.|\\.\\*|\\|){0,6}",
             value in prop::option::of("[ab]{0,4}"),
         ) {
@@ -516,9 +533,12 @@ mod tests {
         }
 
         #[test]
-        fn what_is_printed_reads_back(name in "\\PC{1,8}", value in "\\PC{0,12}", not in any::<bool>()) {
-            let op = if not { Op::NotEqual } else { Op::Equal };
-            let matcher = Matcher::new(&name, op, &value).expect("no expression");
+        fn what_is_printed_reads_back(
+            name in "(\\PC|[\\x00 ]){1,8}",
+            op in prop::sample::select(&OPS[..]),
+            value in "(\\PC|[\t\n\r\\x00\"\\\\]){0,12}",
+        ) {
+            let Ok(matcher) = Matcher::new(&name, op, &value) else { return Ok(()) };
             let read = Matcher::parse(&matcher.to_string()).expect("what was printed");
             prop_assert_eq!((read.name, read.op, read.value), (name, op, value));
         }

@@ -226,6 +226,8 @@ fn run(job: Job) -> Evaluation {
 }
 
 #[cfg(test)]
+mod histories;
+#[cfg(test)]
 mod shipped;
 #[cfg(test)]
 mod tests;

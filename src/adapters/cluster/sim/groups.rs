@@ -13,6 +13,7 @@ use crate::ports::{ErrorReason, NodeGroups, PortError};
 use async_trait::async_trait;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use std::collections::HashSet;
 
 /// One accepted change of a group.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -77,20 +78,17 @@ impl State {
     /// already, for what is missing.
     pub(super) fn staff_groups(&mut self) {
         let names: Vec<String> = self.groups.keys().cloned().collect();
+        let machines = self.groups.values().flat_map(|group| &group.machines);
+        let taken: HashSet<&str> = machines.map(|machine| machine.node.as_str()).collect();
+        let workers = self.nodes.iter().filter(|node| node.role == "worker" && !taken.contains(node.name.as_str()));
+        let mut free = workers.map(|node| node.name.clone()).collect::<Vec<_>>().into_iter();
         for name in names {
             while self.groups[&name].machines.len() < self.groups[&name].desired as usize {
-                let taken = |node: &str| {
-                    self.groups.values().any(|group| group.machines.iter().any(|machine| machine.node == node))
-                };
-                let free = self.nodes.iter().find(|node| node.role == "worker" && !taken(&node.name));
-                let node = match free {
-                    Some(node) => node.name.clone(),
-                    None => {
-                        let node = self.new_name(&name);
-                        self.join(&node);
-                        node
-                    }
-                };
+                let node = free.next().unwrap_or_else(|| {
+                    let node = self.new_name(&name);
+                    self.join(&node);
+                    node
+                });
                 let machine = Machine { id: format!("i-{node}"), node, joins: None, gone: None };
                 self.groups.get_mut(&name).expect("its name is a key").machines.push(machine);
             }

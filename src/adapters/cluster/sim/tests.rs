@@ -244,6 +244,9 @@ fn a_wrong_world_file_says_where_and_what() {
     check("services:\n  web: { image: x }\n  web: { image: y }", &["line 3", "web"]);
     check("nodes: { a: { role: king } }", &["line 1", "king", "manager"]);
     check("node_groups: { workers: { desired: 9, min: 1, max: 5 } }", &["node_groups.workers", "9"]);
+    check("services: { web: { image: x, replicas: 100001 } }", &["services.web", "at most 100000"]);
+    let many = "node_groups: { a: { desired: 600, min: 1, max: 999 }, b: { desired: 600, min: 1, max: 999 } }";
+    check(many, &["node_groups.b", "1200 machines", "at most 1000"]);
     assert_eq!(World::parse("# nothing yet\n").expect("an empty world").nodes().len(), 1);
 }
 

@@ -9,6 +9,11 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::Path;
 
+/// Replicas that one service of a world file may have: each is a task that is shown.
+const MAX_REPLICAS: u64 = 100_000;
+/// Machines that all groups of a world file together may start with: each is a node.
+const MAX_MACHINES: u64 = 1_000;
+
 /// A whole world file.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -176,11 +181,24 @@ impl World {
         // A file with nothing but comments is an empty world.
         let world: World =
             serde_saphyr::from_str::<Option<World>>(text).map_err(|error| error.to_string())?.unwrap_or_default();
+        for (name, ServiceSpec { replicas, .. }) in &world.services {
+            if *replicas > MAX_REPLICAS {
+                return Err(format!("services.{name}: replicas is {replicas}, expected at most {MAX_REPLICAS}"));
+            }
+        }
+        let mut machines: u64 = 0;
         for (name, group) in &world.node_groups {
             let GroupSpec { desired, min, max, .. } = group;
             if !(min..=max).contains(&desired) {
                 return Err(format!(
                     "node_groups.{name}: desired is {desired}, expected between min {min} and max {max}"
+                ));
+            }
+            machines = machines.saturating_add(*desired);
+            if machines > MAX_MACHINES {
+                let more = format!("expected at most {MAX_MACHINES} in all groups together");
+                return Err(format!(
+                    "node_groups.{name}: desired is {desired}, which makes {machines} machines; {more}"
                 ));
             }
         }
