@@ -32,6 +32,9 @@ struct Settings {
     paused: bool,
     braked: bool,
     frozen: bool,
+    /// Its mode is `approve`.
+    asks: bool,
+    breaker: bool,
     cooldown: Option<u64>,
     budget: Option<Budget>,
     target_budget: Option<Budget>,
@@ -52,7 +55,7 @@ struct Settings {
 /// How each setting is made stricter: `None` leaves it.
 #[derive(Clone, Debug)]
 struct Stricter {
-    stop: [bool; 3],
+    stop: [bool; 5],
     cooldown: Option<u64>,
     budgets: [Option<Budget>; 6],
     hands: [Option<u64>; 2],
@@ -70,7 +73,7 @@ fn budget() -> impl Strategy<Value = Option<Budget>> {
 }
 
 fn settings() -> impl Strategy<Value = Settings> {
-    let stops = (prop::bool::weighted(0.1), prop::bool::weighted(0.1), prop::bool::weighted(0.1));
+    let stops = [(); 5].map(|()| prop::bool::weighted(0.1));
     let budgets = (budget(), budget(), budget(), budget(), budget(), budget());
     let shares = (proptest::option::of(1u32..5), proptest::option::of(1u32..=100));
     let range = || (0u64..6, 4u64..12);
@@ -78,7 +81,7 @@ fn settings() -> impl Strategy<Value = Settings> {
     let times = [(); 3].map(|()| proptest::option::of(0u64..2_000));
     (stops, times, budgets, shares, replicas).prop_map(
         |(
-            (paused, braked, frozen),
+            [paused, braked, frozen, asks, breaker],
             [cooldown, hands, opposite],
             budgets,
             (at_once, percent),
@@ -89,6 +92,8 @@ fn settings() -> impl Strategy<Value = Settings> {
                 paused,
                 braked,
                 frozen,
+                asks,
+                breaker,
                 cooldown,
                 budget,
                 target_budget,
@@ -113,7 +118,7 @@ fn stricter() -> impl Strategy<Value = Stricter> {
     let budgets = [budget(), budget(), budget(), budget(), budget(), budget()];
     let shares = (proptest::option::of(1u32..5), proptest::option::of(1u32..=100));
     let replicas = (proptest::option::of((0u64..6, 4u64..12)), proptest::option::of(0u64..12));
-    let stop = [prop::bool::weighted(0.1), prop::bool::weighted(0.1), prop::bool::weighted(0.1)];
+    let stop = [(); 5].map(|()| prop::bool::weighted(0.1));
     let times = [(); 3].map(|()| proptest::option::of(0u64..2_000));
     (stop, times, budgets, shares, replicas, any::<[bool; 4]>()).prop_map(
         |(stop, [cooldown, hands, opposite], budgets, (at_once, percent), (replicas, label_max), withdrawn)| Stricter {
@@ -153,6 +158,8 @@ impl Settings {
             paused: self.paused || by.stop[0],
             braked: self.braked || by.stop[1],
             frozen: self.frozen || by.stop[2],
+            asks: self.asks || by.stop[3],
+            breaker: self.breaker || by.stop[4],
             cooldown: self.cooldown.max(by.cooldown),
             budget: tighter(self.budget, by.budgets[0]),
             target_budget: tighter(self.target_budget, by.budgets[1]),
@@ -304,6 +311,9 @@ fn asked(settings: &Settings, world: &World) -> [bool; 3] {
         now: at(0),
         stops: stops.clone(),
         firing: world.firing,
+        mode: if settings.asks { runbookd::model::mode::Mode::Approve } else { runbookd::model::mode::Mode::Auto },
+        approved: false,
+        breaker: settings.breaker.then_some("why"),
         attempt: world.attempt,
         last_effect: world.effects.iter().map(|(ago, ..)| at(-ago)).max().map(|at| (at, "scaled")),
         attempts_in_window: u32::try_from(world.attempts.iter().filter(|ago| **ago < window).count()).expect("few"),
