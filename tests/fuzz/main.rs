@@ -1,7 +1,8 @@
 //! The functions that the fuzzer calls (`scripts/fuzz`), called by plain `cargo test` with every seed, every input that once found something, and a few
 //! thousand mutations of them, the same each time.
 //!
-//! An input that found something stays in `corpus/`, in a file named after it. `SEEDS_TO=DIR cargo test --test fuzz` writes the seeds for the fuzzer.
+//! An input that found something stays in `corpus/`, in a file named after it. `SEEDS_TO=DIR cargo test --test fuzz` writes the seeds for
+//! the fuzzer, `MUTATIONS=N` makes so many of each instead.
 
 /// One function a file: it takes whatever bytes come, and panics when what it found breaks a promise.
 mod targets {
@@ -152,6 +153,7 @@ fn check(target: &str, run: fn(&[u8]), seeds: Vec<Seed>, mutations: usize) {
     for (name, bytes) in &seeds {
         tried(name, bytes);
     }
+    let mutations = std::env::var("MUTATIONS").map_or(mutations, |count| count.parse().expect("MUTATIONS is a number"));
     let mut rng = Rng::with_seed(4);
     for at in 0..mutations {
         tried(&format!("mutation {at}"), &mutated(&mut rng, &seeds));
