@@ -270,7 +270,7 @@ impl Oracle {
                 planned && (rule.then_run || self.approved.contains(&run.incident))
             }
         };
-        if !granting.iter().any(may) {
+        if !granting.iter().any(|rule| may(rule)) {
             let text = format!("{} of run {}: nobody has approved it under rule {}", leaving.what, run.id, run.rule);
             return self.broken(3, text);
         }
@@ -283,7 +283,7 @@ impl Oracle {
             let more = ceiling.is_some_and(|ceiling| scale.to > scale.from && scale.to > ceiling);
             !fewer && !more
         };
-        if !granting.iter().any(within) {
+        if !granting.iter().any(|rule| within(rule)) {
             self.broken(3, format!("{} is beyond the bounds of rule {}", leaving.what, run.rule));
         }
     }
