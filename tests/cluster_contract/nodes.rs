@@ -24,7 +24,15 @@ impl Nodes {
     }
 
     async fn all(&self) -> Vec<Node> {
-        self.cluster.nodes().await.expect("they can be listed")
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            match self.cluster.nodes().await {
+                Ok(nodes) => return nodes,
+                // Two managers of which one goes may be without a leader for a while.
+                Err(error) => assert!(tokio::time::Instant::now() < deadline, "they can be listed: {error}"),
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
     }
 
     async fn seen(&self, name: &str) -> Node {
@@ -35,15 +43,19 @@ impl Nodes {
         self.all().await.into_iter().find(|node| node.role == "manager").expect("there is a manager")
     }
 
-    /// Applies a change at the version that is there now. Swarm itself raises it at signs of life: another hand, as far as we can tell.
+    /// Applies a change at the version that is there now. Swarm itself raises it at signs of life: another hand, as far as we can tell. A change that no
+    /// answer came to may have been made: made once more it changes nothing more.
     async fn apply(&self, name: &str, change: &NodeChange) -> (NodeIntent, Result<(), PortError>) {
+        let deadline = tokio::time::Instant::now() + PATIENCE;
         loop {
             let Node { id, name, version, .. } = self.seen(name).await;
             let intent = NodeIntent { node: name, id, version, change: change.clone() };
             match self.cluster.apply_node(&intent).await {
-                Err(error) if error.reason == ErrorReason::Conflict => continue,
+                Err(error) if error.reason == ErrorReason::Conflict => {}
+                Err(error) if error.kind == ErrorKind::Unknown && tokio::time::Instant::now() < deadline => {}
                 other => return (intent, other),
             }
+            tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
 
