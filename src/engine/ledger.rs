@@ -18,6 +18,9 @@ pub struct Ledger {
     /// When everything was, the newest last.
     all: VecDeque<Timestamp>,
     targets: HashMap<String, VecDeque<Mark>>,
+    /// With more targets than this they are looked through for what can be forgotten: twice as many as were left the last time, so that a flood of
+    /// targets does not have all of them looked at with each effect.
+    sweep_above: usize,
 }
 
 /// One effect on one target.
@@ -38,9 +41,10 @@ impl Ledger {
             return;
         }
         push(&mut self.all, effect.at);
-        if self.targets.len() > TARGETS_KEPT {
+        if self.targets.len() > self.sweep_above.max(TARGETS_KEPT) {
             let oldest = effect.at - crate::model::rule::Budget::LONGEST.signed();
             self.targets.retain(|_, marks| marks.back().is_some_and(|mark| mark.at > oldest));
+            self.sweep_above = 2 * self.targets.len();
         }
         let Effect { at, rule, incident, run, seq, targets, way } = effect;
         let rule: Arc<str> = rule.as_str().into();
@@ -116,6 +120,21 @@ mod tests {
         assert_eq!([0, 10, 20].map(|second| ledger.effects_on("a", since(second))), [2, 1, 0]);
         assert_eq!([0, 10, 20, 30].map(|second| ledger.targets_after(since(second)).count()), [3, 3, 1, 0]);
         assert!(ledger.knows(&effect(99, 2, &["b"])) && !ledger.knows(&effect(99, 4, &["b"])));
+    }
+
+    #[test]
+    fn targets_of_which_nothing_is_left_to_ask_are_forgotten() {
+        let mut ledger = Ledger::default();
+        let month = i64::try_from(crate::model::rule::Budget::LONGEST.millis / 1_000).expect("a month");
+        for target in 0..=TARGETS_KEPT {
+            ledger.note(&effect(0, target as u64, &[&target.to_string()]));
+        }
+        ledger.note(&effect(1, 100_000, &["new"]));
+        // Nothing could be forgotten, so it is not looked at again before there are twice as many.
+        assert_eq!((ledger.targets.len(), ledger.sweep_above), (TARGETS_KEPT + 2, 2 * (TARGETS_KEPT + 1)));
+        ledger.sweep_above = 0;
+        ledger.note(&effect(month + 1, 100_001, &["newer"]));
+        assert_eq!(ledger.targets.keys().map(String::as_str).collect::<Vec<_>>(), ["newer"]);
     }
 
     #[test]
