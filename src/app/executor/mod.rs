@@ -158,7 +158,7 @@ impl Executor {
         let resume = if resumed { Resume::First } else { Resume::No };
         match run.wake_at {
             Some(at) if resumed && run.state == RunState::Suspended && at > self.parts.clock.now() => {
-                self.sleepers.add(at, run.id, resume, locked);
+                self.sleepers.add(at, run.id, resume);
             }
             _ => self.spawn(run.id, Some(run), resume, locked),
         }
@@ -211,8 +211,8 @@ impl Executor {
     }
 
     fn rouse(self: &Arc<Self>, id: RunId) {
-        if let Some((resume, locked)) = self.sleepers.take(id) {
-            self.spawn(id, None, resume, locked);
+        if let Some(resume) = self.sleepers.take(id) {
+            self.spawn(id, None, resume, Vec::new());
         }
     }
 
@@ -230,8 +230,8 @@ impl Executor {
             tokio::select! {
                 biased;
                 _ = stopping.wait_for(|stop| *stop) => return,
-                () = due => for (id, resume, locked) in self.sleepers.due(self.parts.clock.now()) {
-                    self.spawn(id, None, resume, locked);
+                () = due => for (id, resume) in self.sleepers.due(self.parts.clock.now()) {
+                    self.spawn(id, None, resume, Vec::new());
                 },
                 () = changed => {}
             }
@@ -333,7 +333,7 @@ impl Executor {
                     if !work.signal.take_woken() {
                         actives.remove(&work.run.id);
                         let resume = if work.unproven { Resume::Again } else { Resume::No };
-                        return self.sleepers.add(at, work.run.id, resume, work.locked);
+                        return self.sleepers.add(at, work.run.id, resume);
                     }
                 }
             }
