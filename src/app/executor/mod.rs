@@ -13,7 +13,7 @@ mod sleepers;
 mod verify;
 mod wait;
 
-use crate::app::board::{Ended, SERVICES, Start};
+use crate::app::board::{Ended, Start};
 use crate::app::dispatcher::Input;
 use crate::app::{Parts, Stops};
 use crate::engine::plan;
@@ -414,12 +414,9 @@ impl Executor {
         };
         match found.class {
             EffectClass::Read => self.read(work, primitive, args).await,
-            // One call may be about several services.
-            EffectClass::Absolute if SERVICES.contains(&primitive) => self.change_services(work, primitive, args).await,
-            EffectClass::Absolute | EffectClass::Keyed | EffectClass::Unsafe => {
-                self.change_one(work, primitive, args).await
+            EffectClass::Absolute | EffectClass::Keyed | EffectClass::Unsafe | EffectClass::Reload => {
+                self.change(work, primitive, args).await
             }
-            EffectClass::Reload => self.reload(work, primitive, args).await,
             EffectClass::Notify => self.notify(work, primitive, args).await,
             EffectClass::Wait => self.begin_wait(work, primitive, args).await,
             EffectClass::None => Flow::End(RunState::Failed, Some(unexpected("a call", primitive))),
