@@ -1,5 +1,5 @@
 //! Effects: observe, decide the intent, ask the guards, journal, apply, journal. What is in doubt is settled by looking at the target;
-//! a conflict, a time-out and a crash all go that one way.
+//! a conflict, a time-out and a crash all go that one way. What is particular to services and reloads is here, too; all else is in `single`.
 
 use super::read::{Unanswered, step_error};
 use super::{Executor, Flow, Input, Work};
