@@ -96,6 +96,8 @@ fn every_file_that_is_named_is_there() {
 /// The words after `runbookd` name commands and flags that it takes.
 fn takes(words: &str) -> Result<(), String> {
     let root = Cli::command();
+    // In a table a bar is written so.
+    let words = words.replace("\\|", "|");
     let (mut command, mut named) = (&root, "runbookd".to_string());
     for word in words.split_whitespace().map(|word| word.trim_matches(['[', ']', ','])) {
         if let Some(flag) = word.strip_prefix("--") {
