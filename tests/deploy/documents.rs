@@ -161,7 +161,7 @@ fn path_of_keys(word: &str) -> Option<Vec<&str>> {
     let path: Vec<&str> = word.trim_end_matches(':').split('.').collect();
     let plain = |part: &&str| !part.is_empty() && part.chars().all(|c| c.is_ascii_lowercase() || c == '_');
     let file = ["yaml", "yml", "json", "md", "rs", "rhai", "db"].iter().any(|end| path.last() == Some(end));
-    (path.len() > 1 && !file && path.iter().all(|part| plain(part))).then_some(path)
+    (path.len() > 1 && !file && path.iter().all(plain)).then_some(path)
 }
 
 #[test]
