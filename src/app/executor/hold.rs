@@ -88,7 +88,18 @@ impl Executor {
                 return Err(Stop::Leave);
             }
             stops.mark_unchanged();
-            let Some((guard, until, reason)) = self.stop_of(work) else { break };
+            let Some((guard, until, reason)) = self.stop_of(work) else {
+                if held.is_none() || work.signal.has_place() {
+                    break;
+                }
+                // By the time that it has one again, it may be stopped again.
+                if !self.seat(&work.signal).await {
+                    return Err(Stop::Leave);
+                }
+                continue;
+            };
+            // A freeze may last for days: what it does not concern goes on.
+            work.signal.leave_place();
             if held.as_ref().is_none_or(|known| known.code != reason.code) {
                 self.parts.metrics.verdict(guard, "hold");
                 self.suspend_by(work, &reason);
