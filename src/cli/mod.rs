@@ -58,7 +58,7 @@ pub enum Command {
     /// Approve a plan: exactly what it shows is done
     Approve(approvals::ApproveArgs),
     /// Say no to a plan or a question
-    Deny(approvals::DenyArgs),
+    Deny(client::IncidentArgs),
     /// Answer a runbook's question
     Answer(approvals::AnswerArgs),
     /// Run a runbook, if a rule `on: manual` allows it

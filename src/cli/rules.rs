@@ -1,7 +1,7 @@
 //! `runbookd rules`: the rules in force, with what their attempts came to; their breakers, which a person closes; and how far those of `mode: earned` may go,
 //! which a person can decide, too.
 
-use crate::cli::client::{ByArgs, Client, ServerArgs, print_json};
+use crate::cli::client::{Client, CommandArgs, ServerArgs, print_json};
 use crate::cli::table::{cell, print, table};
 use crate::http::view::RuleView;
 use crate::model::duration::Duration;
@@ -39,13 +39,8 @@ struct ListArgs {
 struct OneArgs {
     /// The rule
     name: String,
-    /// Why
-    #[arg(long, value_name = "TEXT", default_value = "")]
-    reason: String,
     #[command(flatten)]
-    by: ByArgs,
-    #[command(flatten)]
-    server: ServerArgs,
+    command: CommandArgs,
 }
 
 pub async fn run(args: RulesArgs, json: bool) -> anyhow::Result<ExitCode> {
@@ -100,12 +95,11 @@ async fn list(args: ListArgs, json: bool) -> anyhow::Result<()> {
 }
 
 async fn command(args: OneArgs, verb: &str, said: &str, json: bool) -> anyhow::Result<()> {
-    let client = Client::new(&args.server)?;
     let mut url = reqwest::Url::parse("http://any/api/v1/rules/")?;
     if let Ok(mut path) = url.path_segments_mut() {
         path.pop_if_empty().push(&args.name).push(verb);
     }
-    let answer: Value = client.command(url.path(), &args.by.name(), &args.reason).await?;
+    let answer: Value = args.command.send(url.path()).await?;
     if json {
         print_json(&answer);
     } else {
