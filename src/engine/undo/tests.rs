@@ -248,6 +248,16 @@ fn nodes_and_machines_go_back() {
             "allow activate n1",
         ],
     );
+    let activated = NodeChange::Availability { from: "drain".into(), to: "active".into() };
+    check(
+        &[on_node(0, drained()), on_node(1, activated)],
+        Cluster { nodes: vec![node("n1", "active", "worker")], ..Cluster::default() },
+        &[
+            "1 as before: the availability of node n1 is active",
+            "0 as before: the availability of node n1 is active",
+            "refused: there is nothing that could be put back",
+        ],
+    );
     let since = "the availability of node n1 is pause, not drain as the run set it";
     check(
         &[on_node(0, drained()), on_node(1, NodeChange::Remove)],
