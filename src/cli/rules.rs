@@ -2,9 +2,10 @@
 //! which a person can decide, too.
 
 use crate::cli::client::{Client, CommandArgs, ServerArgs, print_json};
-use crate::cli::table::{cell, print, table};
-use crate::http::view::RuleView;
+use crate::cli::table::{cell, print, table, time};
+use crate::http::view::{BreakerView, RuleView};
 use crate::model::duration::Duration;
+use crate::model::text::visible;
 use serde_json::Value;
 use std::process::ExitCode;
 
@@ -77,7 +78,7 @@ async fn list(args: ListArgs, json: bool) -> anyhow::Result<()> {
         table(&["rule", "runbook", "mode", "breaker", "helped", "did not", "flapped", "time to resolve", "verify"]);
     for rule in &rules {
         let kept = &rule.effectiveness;
-        let time = kept.time_to_resolve_seconds.map(|secs| Duration::from_secs(secs.round() as u64).to_string());
+        let took = kept.time_to_resolve_seconds.map(|secs| Duration::from_secs(secs.round() as u64).to_string());
         rows.add_row([
             cell(&rule.name),
             cell(rule.runbook.as_deref().unwrap_or("-")),
@@ -86,11 +87,19 @@ async fn list(args: ListArgs, json: bool) -> anyhow::Result<()> {
             cell(kept.helped.to_string()),
             cell(kept.did_not_help.to_string()),
             cell(kept.flapped.to_string()),
-            cell(time.unwrap_or_else(|| "-".to_string())),
+            cell(took.unwrap_or_else(|| "-".to_string())),
             cell(if rule.runbook.is_some() { &rule.verify } else { "-" }),
         ]);
     }
     print(&rows);
+    for rule in &rules {
+        if let Some(BreakerView { opened_at, after }) = &rule.breaker {
+            let (name, since, s) = (visible(&rule.name, 200), time(*opened_at), if *after == 1 { "" } else { "s" });
+            println!(
+                "{name} starts no run since {since}: {after} attempt{s} in a row did not help; when that is mended: runbookd rules close-breaker {name}"
+            );
+        }
+    }
     Ok(())
 }
 

@@ -156,7 +156,8 @@ fn rules_are_listed_and_their_breakers_and_trust_are_decided() {
     bed.check(&["rules", "close-breaker", "flaky"], 1, &["the breaker of rule flaky is not open"]);
     bed.fire("Slow", "web");
     bed.until_incident("i1", "escalated");
-    let listed = bed.check(&["rules", "list"], 0, &[]);
+    let words = ["flaky starts no run since 2", ": 1 attempt in a row", "runbookd rules close-breaker flaky"];
+    let listed = bed.check(&["rules", "list"], 0, &words);
     let flaky = listed.lines().find(|line| line.starts_with("flaky")).expect("the rule");
     assert!(flaky.contains("open"), "{listed}");
     let rules = bed.json(&["rules"])["rules"].clone();
@@ -259,7 +260,9 @@ freezes: { gala: { when: '2099-12-24 00:00 - 2099-12-25 00:00', reason: nobody i
 
     bed.check(&["freeze", "--for", "2h"], 2, &["--reason"]);
     bed.check(&["freeze", "--reason", "load test"], 2, &["--for", "--until"]);
-    bed.check(&["freeze", "--for", "soon", "--reason", "x"], 1, &["2h"]);
+    bed.check(&["freeze", "--for", "soon", "--reason", "x"], 2, &["\"soon\" is no duration; expected for example 90s"]);
+    bed.check(&["freeze", "--until", "soon", "--reason", "x"], 2, &["2026-12-24T08:00:00Z"]);
+    bed.check(&["freeze", "--for", "2h", "--reason", " "], 2, &["cannot be empty"]);
     bed.check(&["freeze", "--until", "2020-01-01T00:00:00Z", "--reason", "x"], 1, &["over already"]);
     let wrong = ["there is no such rule", "did you mean deploy-web?"];
     bed.check(&["freeze", "--for", "2h", "--reason", "x", "--rule", "deploy-wep"], 1, &wrong);
