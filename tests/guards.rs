@@ -3,8 +3,8 @@
 use proptest::prelude::*;
 use runbookd::config::{ArbitrationConfig, BrakeConfig, FreezeConfig};
 use runbookd::engine::guard::{
-    Bounds, Change, Company, Firing, Fleet, Freezes, Hand, Member, Situation, Stops, Updating, Verdict,
-    before_change, before_effect, before_run,
+    Bounds, Change, Company, Firing, Fleet, Freezes, Hand, Member, Situation, Stops, Updating, Verdict, before_change,
+    before_effect, before_run,
 };
 use runbookd::engine::ledger::Ledger;
 use runbookd::model::cluster::{Limits, Mode, Service, ServiceChange, ServiceIntent, UpdateState};

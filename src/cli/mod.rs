@@ -129,7 +129,8 @@ pub fn run(cli: Cli) -> ExitCode {
     outcome.unwrap_or_else(|error| {
         eprintln!("runbookd: {error:#}");
         // What the server could not read was asked for wrongly.
-        let wrong = error.downcast_ref::<client::Refused>().is_some_and(|refused| [400, 422].contains(&refused.0.status));
+        let wrong =
+            error.downcast_ref::<client::Refused>().is_some_and(|refused| [400, 422].contains(&refused.0.status));
         ExitCode::from(if wrong { 2 } else { 1 })
     })
 }

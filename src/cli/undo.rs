@@ -44,8 +44,7 @@ pub async fn run(args: UndoArgs, json: bool) -> anyhow::Result<ExitCode> {
         println!();
     }
     let plan = args.plan.unwrap_or_else(|| view.plan.clone());
-    let started: UndoStarted =
-        client.post(&path, &UndoRequest { by: by.name(), reason, plan }).await?;
+    let started: UndoStarted = client.post(&path, &UndoRequest { by: by.name(), reason, plan }).await?;
     if json {
         print_json(&serde_json::to_value(&started)?);
     } else {

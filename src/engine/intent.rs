@@ -76,7 +76,8 @@ fn scale(args: &[Value], service: &Service) -> Result<ServiceChange, StepError> 
 fn rollback(service: &Service) -> Result<ServiceChange, StepError> {
     let name = &service.name;
     if service.update == UpdateState::RollbackStarted {
-        let text = format!("{name} is being rolled back already; another rollback would lead to what it is rolled back from");
+        let text =
+            format!("{name} is being rolled back already; another rollback would lead to what it is rolled back from");
         return Err(StepError::new("refused", text));
     }
     let Some(previous) = &service.previous_template_hash else {

@@ -273,7 +273,8 @@ freezes: { gala: { when: '2099-12-24 00:00 - 2099-12-25 00:00', reason: nobody i
     let made = bed.json(&["freeze", "--for", "1h", "--reason", "the shop must not move"]);
     assert_eq!((&made["id"], &made["by"], &made["in_force"]), (&json!("f2"), &json!("ann"), &json!(true)), "{made}");
     bed.check(&["freezes"], 0, &["f1", "f2", "yes", "ann", "load test", "the shop must not move"]);
-    let ids: Vec<Value> = bed.json(&["freezes"])["freezes"].as_array().expect("a list").iter().map(|one| one["id"].clone()).collect();
+    let ids: Vec<Value> =
+        bed.json(&["freezes"])["freezes"].as_array().expect("a list").iter().map(|one| one["id"].clone()).collect();
     assert!(ids.contains(&json!("f1")) && ids.contains(&json!("f2")), "{ids:?}");
     bed.fire("New", "web");
     bed.until_incident("i1", "held");

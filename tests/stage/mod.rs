@@ -24,8 +24,8 @@ use runbookd::model::node_group::{GroupIntent, NodeGroup};
 use runbookd::model::silence::SilenceIntent;
 use runbookd::model::{alert, label::Labels, payload};
 use runbookd::ports::{
-    Alerts, Cluster, DeliverError, ErrorReason, Humans, Journal, KnownAlert, NewIntake, NodeGroups, PortError, PostAnswer, Posts,
-    Queries, Reload, Reloaded, Sample,
+    Alerts, Cluster, DeliverError, ErrorReason, Humans, Journal, KnownAlert, NewIntake, NodeGroups, PortError,
+    PostAnswer, Posts, Queries, Reload, Reloaded, Sample,
 };
 use runbookd::runbook::catalog::{Catalog, Offers};
 use runbookd::runbook::evaluate::Evaluator;

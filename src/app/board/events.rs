@@ -172,7 +172,9 @@ impl Board {
         let mut named = services.iter().filter(|(primitive, _)| *primitive != "rollback").map(|(_, name)| name);
         match &self.updating {
             None => named.next().map_or(Updating::None, |name| Updating::Unknown(name)),
-            Some(updating) => named.find(|name| updating.contains(*name)).map_or(Updating::None, |name| Updating::Service(name)),
+            Some(updating) => {
+                named.find(|name| updating.contains(*name)).map_or(Updating::None, |name| Updating::Service(name))
+            }
         }
     }
 

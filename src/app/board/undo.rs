@@ -22,7 +22,9 @@ impl Board {
     pub fn undo(&mut self, wish: Wish, now: Timestamp) -> Result<Incident, CommandError> {
         let undoes = wish.planned.undoes.id;
         let rule = self.catalog.rule(&wish.planned.undoes.rule);
-        if let (_, Verdict::Hold { reason, .. }) = guard::stopped(rule.map(|rule| &**rule), &self.stops.view(&self.config), now) {
+        if let (_, Verdict::Hold { reason, .. }) =
+            guard::stopped(rule.map(|rule| &**rule), &self.stops.view(&self.config), now)
+        {
             return Err(CommandError::Conflict(format!("run {undoes} cannot be undone now: {}", reason.text)));
         }
         let mut targets: Vec<String> =
