@@ -28,7 +28,7 @@ pub async fn run(args: UndoArgs, json: bool) -> anyhow::Result<ExitCode> {
     let path = format!("/api/v1/runs/{}/undo", args.run);
     let view: UndoView = client.get(&path).await?;
     let refused = ExitCode::from(u8::from(view.refused.is_some()));
-    if !args.yes {
+    if !args.yes || view.refused.is_some() {
         if json {
             print_json(&serde_json::to_value(&view)?);
         } else {
