@@ -14,7 +14,7 @@ use crate::model::run::Run;
 use crate::model::step::Step;
 use crate::ports::{KnownAlert, PortError};
 use jiff::Timestamp;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -151,6 +151,8 @@ pub enum Input {
         answer: oneshot::Sender<Result<Freeze, CommandError>>,
     },
     CatalogSwapped,
+    /// The services in the middle of an update are these now.
+    Updating(BTreeSet<String>),
     Reconciled {
         asked: Timestamp,
         known: Result<Vec<KnownAlert>, PortError>,
@@ -340,6 +342,7 @@ impl Dispatcher {
             Input::RunHeld { run, reason } => board.run_held(&run, reason, now),
             Input::RunReleased { run } => board.run_released(&run, now),
             Input::CatalogSwapped => board.catalog_swapped(self.parts.catalog.load_full(), now),
+            Input::Updating(services) => board.saw_updating(services, now),
             Input::Reconciled { asked, known: Ok(known) } => board.reconciled(asked, &known, now),
             Input::Reconciled { known: Err(error), .. } => board.not_reconciled(&error.message, now),
             Input::TellOperators { key, title, text } => board.tell_operators(&key, &title, &text, now),

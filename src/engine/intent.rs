@@ -1,6 +1,6 @@
 //! From a call to its intent: the absolute target of each service, decided on what was just observed.
 
-use crate::model::cluster::{Mode, Service, ServiceChange, ServiceIntent, SpecFields};
+use crate::model::cluster::{Mode, Service, ServiceChange, ServiceIntent, SpecFields, UpdateState};
 use crate::model::step::{Intent, Outcome, Step, StepError};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -75,6 +75,11 @@ fn scale(args: &[Value], service: &Service) -> Result<ServiceChange, StepError> 
 
 fn rollback(service: &Service) -> Result<ServiceChange, StepError> {
     let name = &service.name;
+    if service.update == UpdateState::RollbackStarted {
+        let text =
+            format!("{name} is being rolled back already; another rollback would lead to what it is rolled back from");
+        return Err(StepError::new("refused", text));
+    }
     let Some(previous) = &service.previous_template_hash else {
         return Err(StepError::new("refused", format!("{name} has no previous spec: it was never updated")));
     };
@@ -223,4 +228,29 @@ pub fn service_value(service: &Service) -> Value {
         "template_hash": service.template_hash,
         "previous_template_hash": service.previous_template_hash,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::testing::service;
+
+    #[test]
+    fn a_rollback_that_would_not_lead_back_is_refused() {
+        let web = |previous: Option<&str>, update| {
+            let previous_template_hash = previous.map(str::to_string);
+            Service { template_hash: "bad".into(), previous_template_hash, update, ..service("web", 2) }
+        };
+        let check = |service: Service, expect: Result<&str, &str>| match (rollback(&service), expect) {
+            (Ok(ServiceChange::Rollback { to, .. }), Ok(expected)) => assert_eq!(to, expected),
+            (Err(error), Err(word)) => assert!(error.message.contains(word), "{error:?}"),
+            (found, expected) => panic!("{found:?}, expected {expected:?}"),
+        };
+        check(web(Some("good"), UpdateState::Updating), Ok("good"));
+        check(web(Some("good"), UpdateState::Paused), Ok("good"));
+        check(web(None, UpdateState::None), Err("never updated"));
+        check(web(Some("bad"), UpdateState::None), Err("same task template"));
+        // Another hand rolls it back at this moment: what is bad is the previous spec by now.
+        check(web(Some("worse"), UpdateState::RollbackStarted), Err("being rolled back already"));
+    }
 }

@@ -3,6 +3,7 @@
 use super::{Board, Start, lock_name};
 use crate::app::undo::{RUNBOOK, Wish};
 use crate::app::{CommandError, report};
+use crate::engine::guard::{self, Verdict};
 use crate::engine::lifecycle;
 use crate::model::event::{Event, On};
 use crate::model::incident::{Incident, IncidentId, Reason, State};
@@ -16,12 +17,15 @@ use std::sync::Arc;
 const EVENT: &str = "undo";
 
 impl Board {
-    /// A person has seen the plan and wants it carried out. It is refused while runbookd is paused, and while another works on one of its targets.
+    /// A person has seen the plan and wants it carried out. It is refused while effects are stopped, and while another works on one of its targets: whoever
+    /// asks is there and can mend that.
     pub fn undo(&mut self, wish: Wish, now: Timestamp) -> Result<Incident, CommandError> {
         let undoes = wish.planned.undoes.id;
-        if let Some(paused) = &self.stops.paused {
-            let text = format!("runbookd is paused by {}: {}; resume it first", paused.by, paused.reason);
-            return Err(CommandError::Conflict(text));
+        let rule = self.catalog.rule(&wish.planned.undoes.rule);
+        if let (_, Verdict::Hold { reason, .. }) =
+            guard::stopped(rule.map(|rule| &**rule), &self.stops.view(&self.config), now)
+        {
+            return Err(CommandError::Conflict(format!("run {undoes} cannot be undone now: {}", reason.text)));
         }
         let mut targets: Vec<String> =
             wish.planned.plan.allow.iter().filter_map(|(primitive, target)| lock_name(primitive, target)).collect();

@@ -86,6 +86,26 @@ fn a_scale_goes_back_step_by_step() {
         with_web(|web| web.replicas = 4),
         &[&format!("0 changed: {since}"), &format!("refused: the cluster was changed since: {since}")],
     );
+    // Where the run found it: nothing of what it did on the way is done again.
+    check(
+        &on_web([scale(2, 5), scale(5, 2)]),
+        with_web(|web| web.replicas = 2),
+        &[
+            "1 as before: web has 2 replicas",
+            "0 as before: web has 2 replicas",
+            "refused: there is nothing that could be put back",
+        ],
+    );
+    check(
+        &on_web([scale(2, 5), scale(5, 2), scale(2, 3)]),
+        with_web(|web| web.replicas = 3),
+        &[
+            "2 does: web: 3 → 2 replicas",
+            "1 as before: web has 2 replicas",
+            "0 as before: web has 2 replicas",
+            "allow scale web",
+        ],
+    );
     // Another hand between two steps of the run.
     let since = "web has 5 replicas, not the 3 that the run set";
     check(
@@ -226,6 +246,16 @@ fn nodes_and_machines_go_back() {
             "0 does: node n1: availability drain → active",
             "allow demote n1",
             "allow activate n1",
+        ],
+    );
+    let activated = NodeChange::Availability { from: "drain".into(), to: "active".into() };
+    check(
+        &[on_node(0, drained()), on_node(1, activated)],
+        Cluster { nodes: vec![node("n1", "active", "worker")], ..Cluster::default() },
+        &[
+            "1 as before: the availability of node n1 is active",
+            "0 as before: the availability of node n1 is active",
+            "refused: there is nothing that could be put back",
         ],
     );
     let since = "the availability of node n1 is pause, not drain as the run set it";
