@@ -26,6 +26,8 @@ pub(super) const TRIES: u32 = 5;
 /// Between two tries under one sequence number: doubled from the first to the last.
 pub(super) const LEAST_WAIT: std::time::Duration = std::time::Duration::from_millis(200);
 pub(super) const MOST_WAIT: std::time::Duration = std::time::Duration::from_secs(15);
+/// What the guards said holds for so long: a journal that cannot be written may keep an intent for minutes, in which a person freezes everything.
+const DECIDED_FOR: Duration = Duration::from_secs(1);
 /// How long a process that stops lets an intent that it has staged become durable. A commit takes milliseconds.
 const LAST_COMMIT: std::time::Duration = std::time::Duration::from_secs(2);
 
@@ -86,7 +88,8 @@ impl Executor {
         }
         work.steps.push(step.clone());
         match self.record_intent(&work.run, &step).await {
-            Ok(()) => self.carry_out(work, step, false).await,
+            // What was decided long ago is looked at anew, as what is in doubt.
+            Ok(stale) => self.carry_out(work, step, stale).await,
             Err(stop) => self.stopped(work, step, stop),
         }
     }
@@ -264,13 +267,17 @@ impl Executor {
         }
     }
 
-    /// Intent before effect: returns when it is durable.
-    pub(super) async fn record_intent(&self, run: &Run, step: &Step) -> Result<(), Stop> {
+    /// Intent before effect: returns when it is durable, and whether that took so long that the guards must be asked anew.
+    pub(super) async fn record_intent(&self, run: &Run, step: &Step) -> Result<bool, Stop> {
         if run.shadow {
-            return Ok(());
+            return Ok(false);
         }
+        let decided = self.parts.clock.now();
         self.parts.journal.stage(vec![Write::Step(Box::new(step.clone()))]);
-        if self.durable().await { Ok(()) } else { Err(Stop::Leave) }
+        if !self.durable().await {
+            return Err(Stop::Leave);
+        }
+        Ok(self.parts.clock.now() > decided + DECIDED_FOR.signed())
     }
 
     /// Waits until what was staged is durable; false when the process ends before that.
@@ -386,7 +393,9 @@ impl Executor {
             && intents[at].version != moved.version
         {
             intents[at] = moved;
-            self.record_intent(&work.run, step).await?;
+            if self.record_intent(&work.run, step).await? {
+                return Box::pin(self.settle_one(work, step, at, label)).await;
+            }
         }
         Ok(Settled::NotApplied)
     }
@@ -411,7 +420,12 @@ impl Executor {
             }
         }
         work.steps.push(step.clone());
-        match self.record_intent(&work.run, &step).await {
+        let recorded = match self.record_intent(&work.run, &step).await {
+            Ok(true) => self.may_reload_again(work, &target).await,
+            Ok(false) => Ok(()),
+            Err(stop) => Err(stop),
+        };
+        match recorded {
             Ok(()) => self.call_reload(work, step, &target, service.as_deref()).await,
             Err(stop) => self.stopped(work, step, stop),
         }

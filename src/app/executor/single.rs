@@ -60,7 +60,12 @@ impl Executor {
         }
         work.steps.push(step.clone());
         match self.record_intent(&work.run, &step).await {
-            Ok(()) => self.carry_out_one(work, step, false).await,
+            Ok(false) => self.carry_out_one(work, step, false).await,
+            // Decided long ago, and not sent: no doubt, but the guards are asked anew.
+            Ok(true) => match self.may_send_again(work, &step).await {
+                Ok(()) => self.carry_out_one(work, step, false).await,
+                Err(stop) => self.stopped(work, step, stop),
+            },
             Err(stop) => self.stopped(work, step, stop),
         }
     }
