@@ -99,7 +99,8 @@ pub fn in_force(run: &Run, found: Option<&Arc<Rule>>) -> Option<Arc<Rule>> {
     }
 }
 
-/// What the run of an undo may do: what the run that it undoes did, turned round, on those targets only. The bounds are those of the rule in force.
+/// What the run of an undo may do: what the run that it undoes did, turned round, on those targets only. The bounds are those of the rule in force, and what
+/// freezes that rule freezes its undo.
 fn rule(run: &Run, in_force: Option<&Rule>) -> Rule {
     let allow: Vec<(String, String)> = serde_json::from_value(run.input.params["allow"].clone()).unwrap_or_default();
     let grants = allow
@@ -108,6 +109,9 @@ fn rule(run: &Run, in_force: Option<&Rule>) -> Rule {
     Rule {
         allow: grants.collect(),
         replicas: in_force.and_then(|rule| rule.replicas),
+        at_once: in_force.map(|rule| rule.at_once).unwrap_or_default(),
+        tags: in_force.map(|rule| rule.tags.clone()).unwrap_or_default(),
+        freeze: in_force.map(|rule| rule.freeze.clone()).unwrap_or_default(),
         ..Rule::matching(&run.rule, Vec::new())
     }
 }
