@@ -5,8 +5,10 @@ mod stage;
 
 use runbookd::model::incident::State;
 use runbookd::ports::{Cluster, IncidentFilter, Journal, NodeGroups};
-use stage::{Life, Scenario, Stage, scenarios, trace};
+use stage::{Life, Scenario, Stage, on_all_cores, scenarios, trace};
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 
 /// How a scenario ended: the states of its incidents, and what the cluster looks like.
 #[derive(Debug, PartialEq)]
@@ -96,39 +98,48 @@ fn judge(scenario: &Scenario, undisturbed: &End, killed: &End, stage: &Stage) ->
     (!same_cluster).then(|| format!("the cluster ended {}, undisturbed {}", cluster(killed), cluster(undisturbed)))
 }
 
-/// One play in a runtime of its own, so that nothing of a killed life is left when the next begins.
-fn play<T>(scenario: &Scenario, dies_at: Option<(u64, bool)>, look: impl AsyncFnOnce(&Stage, &Life) -> T) -> T {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
-    runtime.expect("a runtime").block_on(async {
-        let stage = Stage::of(scenario);
-        let life = scenario.play(&stage, dies_at).await;
-        let seen = look(&stage, &life).await;
-        life.app.stop().await;
-        seen
-    })
+/// A scenario, and how it ends when nothing is killed.
+struct Undisturbed {
+    name: String,
+    scenario: Scenario,
+    end: End,
+    boundaries: u64,
+}
+
+impl Undisturbed {
+    fn play(name: &str, path: &Path) -> Self {
+        let scenario = Scenario::read(path);
+        let (end, boundaries) =
+            scenario.on_stage(None, async |stage, life| (end_of(stage, life).await, life.journal.commits()));
+        assert!(boundaries > 0, "{name} writes nothing");
+        assert!(end.jobs.is_empty(), "{name} leaves jobs behind: {:?}", end.jobs);
+        Undisturbed { name: name.to_string(), scenario, end, boundaries }
+    }
+
+    /// What is wrong when it is killed before or after that write, if anything.
+    fn killed_at(&self, boundary: u64, before: bool) -> Option<String> {
+        let played = catch_unwind(AssertUnwindSafe(|| {
+            self.scenario.on_stage(Some((boundary, before)), async |stage, life| {
+                let fault = judge(&self.scenario, &self.end, &end_of(stage, life).await, stage)?;
+                Some(format!("{fault}\n{}", trace(stage, life).await))
+            })
+        }));
+        let fault = played.unwrap_or_else(|_| Some("the play panicked, see above".to_string()))?;
+        let when = if before { "before" } else { "after" };
+        Some(format!("=== {}, killed {when} write {boundary}: {fault}", self.name))
+    }
 }
 
 #[test]
 fn whatever_is_killed_at_any_write_goes_on_to_the_same_end() {
-    let (mut wrong, mut played) = (Vec::new(), 0);
-    for (name, path) in scenarios() {
-        let scenario = Scenario::read(&path);
-        let (undisturbed, boundaries) =
-            play(&scenario, None, async |stage, life| (end_of(stage, life).await, life.journal.commits()));
-        assert!(boundaries > 0, "{name} writes nothing");
-        assert!(undisturbed.jobs.is_empty(), "{name} leaves jobs behind: {:?}", undisturbed.jobs);
-        for (boundary, before) in (1..=boundaries).flat_map(|boundary| [(boundary, true), (boundary, false)]) {
-            played += 1;
-            let fault = play(&scenario, Some((boundary, before)), async |stage, life| {
-                let fault = judge(&scenario, &undisturbed, &end_of(stage, life).await, stage)?;
-                Some(format!("{fault}\n{}", trace(stage, life).await))
-            });
-            if let Some(fault) = fault {
-                let when = if before { "before" } else { "after" };
-                wrong.push(format!("=== {name}, killed {when} write {boundary}: {fault}"));
-            }
-        }
-    }
+    let undisturbed = on_all_cores(&scenarios(), |(name, path)| Undisturbed::play(name, path));
+    let crashes: Vec<(&Undisturbed, u64, bool)> = undisturbed
+        .iter()
+        .flat_map(|one| (1..=one.boundaries).flat_map(move |at| [(one, at, true), (one, at, false)]))
+        .collect();
+    let played = crashes.len();
+    let judged = on_all_cores(&crashes, |(one, boundary, before)| one.killed_at(*boundary, *before));
+    let mut wrong: Vec<String> = judged.into_iter().flatten().collect();
     println!("{played} crashes played");
     for one in &wrong {
         println!("{}", one.lines().next().unwrap_or_default());

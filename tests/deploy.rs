@@ -1,5 +1,7 @@
-//! What is shipped in `deploy/` fits what is built.
+//! What is shipped in `deploy/`, and what is written for people, fits what is built.
 
+#[path = "deploy/documents.rs"]
+mod documents;
 #[path = "deploy/user_data.rs"]
 mod user_data;
 

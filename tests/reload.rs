@@ -211,6 +211,21 @@ async fn a_directory_that_is_removed_and_made_again_is_watched_again() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_directory_that_another_takes_the_place_of_is_watched_from_then_on() {
+    let mut site = Site::start(flat).await;
+    fs::create_dir(site.path("next")).expect("a directory");
+    fs::write(site.path("next/a.yaml"), rule("two")).expect("a rule");
+    fs::rename(site.path("rules"), site.path("before")).expect("a rename");
+    fs::rename(site.path("next"), site.path("rules")).expect("a rename");
+    // Whoever looks in between is told that there are none.
+    while site.rules() != ["two"] {
+        site.next().await;
+    }
+    save(&site.path("rules/a.yaml"), &rule("edited"));
+    site.in_force(&["edited"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn where_no_notice_comes_polling_finds_it() {
     // A directory without a notice: a hard link is written through a name that nobody watches.
     let pace = Pace { debounce: Duration::from_millis(20), poll: Duration::from_millis(100) };

@@ -56,11 +56,40 @@ impl MetricConstructor<Histogram> for LongHistogram {
     }
 }
 
+/// What is registered, as the page shows it.
+#[derive(Default)]
+struct Page {
+    registry: Registry,
+    /// As the exposition names them, without `_total`.
+    names: Vec<&'static str>,
+}
+
+impl Page {
+    fn add<M: Metric + Clone + Default>(&mut self, name: &'static str, help: &str) -> M {
+        self.add_as(name, help, M::default())
+    }
+
+    fn add_as<M: Metric + Clone>(&mut self, name: &'static str, help: &str, metric: M) -> M {
+        self.names.push(name);
+        // The encoder ends every help text with a full stop of its own.
+        self.registry.register(name, help, metric.clone());
+        metric
+    }
+
+    /// What the process is; of it only the memory changes.
+    fn process(&mut self) -> Gauge {
+        let build: Family<Build, Gauge> =
+            self.add("runbookd_build_info", "Always 1; the labels say which build this is");
+        build.get_or_create(&Build { version: env!("CARGO_PKG_VERSION").into() }).set(1);
+        let started: Seconds =
+            self.add("process_start_time_seconds", "When this process started, since the Unix epoch");
+        started.set(now_seconds());
+        self.add("process_resident_memory_bytes", "Memory of this process held in RAM")
+    }
+}
+
 /// Everything that is counted. Shared by reference; every method is cheap and never blocks for long.
 pub struct Metrics {
-    registry: Registry,
-    /// What is registered, as the exposition names it without `_total`.
-    names: Vec<&'static str>,
     alerts: Family<Result, Counter>,
     events: Family<Happened, Counter>,
     intake_posts: Family<Code, Counter>,
@@ -96,6 +125,7 @@ pub struct Metrics {
     freezes: Family<Source, Gauge>,
     ready: Gauge,
     resident: Gauge,
+    page: Page,
 }
 
 impl Default for Metrics {
@@ -105,177 +135,98 @@ impl Default for Metrics {
 }
 
 impl Metrics {
+    /// Each with its name and what it means, in the order of the page.
     pub fn new() -> Self {
-        let mut metrics = Metrics {
-            registry: Registry::default(),
-            names: Vec::new(),
-            alerts: Family::default(),
-            events: Family::default(),
-            intake_posts: Family::default(),
-            intake_rejected: Family::default(),
-            event_posts: Family::default(),
-            join_requests: Family::default(),
-            routes: Family::default(),
-            verdicts: Family::default(),
-            incidents: Family::default(),
-            escalations: Family::default(),
-            runs: Family::default(),
-            run_duration: Histogram::new(LONG),
-            steps: Family::default(),
-            looks: Family::default(),
-            attempts: Family::default(),
-            time_to_resolve: Histogram::new(LONG),
-            breakers: Gauge::default(),
-            undos: Counter::default(),
-            watchdog_silent: Gauge::default(),
-            step_duration: Family::new_with_constructor(LongHistogram),
-            outbox_depth: Gauge::default(),
-            outbox_oldest: Seconds::default(),
-            messages: Family::default(),
-            reloads: Family::default(),
-            reload_ok: Gauge::default(),
-            reload_at: Seconds::default(),
-            catalog_rules: Gauge::default(),
-            catalog_runbooks: Gauge::default(),
-            journal_healthy: Gauge::default(),
-            commit_duration: Histogram::new(SHORT),
-            paused: Gauge::default(),
-            braked: Gauge::default(),
-            freezes: Family::default(),
-            ready: Gauge::default(),
-            resident: Gauge::default(),
+        let mut page = Page::default();
+        let metrics = Metrics {
+            // What alerts, runs and messages go through:
+            alerts: page.add("runbookd_alerts", "Alerts received, by what they changed"),
+            events: page.add("runbookd_events", "Events handled, by where they come from and whether a rule matched"),
+            intake_posts: page.add("runbookd_intake_posts", "Posts to the Alertmanager endpoint, by HTTP status"),
+            intake_rejected: page.add(
+                "runbookd_intake_rejected",
+                "Posts that were refused, by cause; people are told once per cause and hour",
+            ),
+            event_posts: page.add(
+                "runbookd_event_posts",
+                "Posts of events (hooks, commands, doors), by where they came in and HTTP status",
+            ),
+            join_requests: page.add("runbookd_join_requests", "Machines that asked how to join the Swarm, by outcome"),
+            routes: page.add("runbookd_routes", "Alerts routed, by whether a rule matched"),
+            verdicts: page.add("runbookd_verdicts", "Answers of the guards, by guard and verdict"),
+            escalations: page.add("runbookd_escalations", "Incidents handed over to people, by the code of the reason"),
+            runs: page.add("runbookd_runs", "Runs that ended, by the state they ended in"),
+            run_duration: page.add_as(
+                "runbookd_run_duration_seconds",
+                "How long runs took, waits included",
+                Histogram::new(LONG),
+            ),
+            steps: page.add("runbookd_steps", "Steps that ended, by primitive and outcome"),
+            step_duration: page.add_as(
+                "runbookd_step_duration_seconds",
+                "How long steps took, waits included, by primitive",
+                Family::new_with_constructor(LongHistogram),
+            ),
+            attempts: page.add(
+                "runbookd_attempts",
+                "Attempts that were judged, by rule, runbook and whether they helped; \
+                one that flapped was counted as helped before",
+            ),
+            time_to_resolve: page.add_as(
+                "runbookd_time_to_resolve_seconds",
+                "From the start of an attempt that helped to the resolve, or to what was expected of it",
+                Histogram::new(LONG),
+            ),
+            undos: page.add("runbookd_undos", "Undos that were started; each is a run, and counted as such too"),
+            looks: page.add(
+                "runbookd_verification_looks",
+                "Looks at what a rule or a runbook expects of a run that helped, by outcome",
+            ),
+            messages: page.add("runbookd_messages", "Attempts to deliver a message to people, by outcome"),
+            reloads: page.add("runbookd_reload", "Readings of rules and runbooks, by outcome"),
+            commit_duration: page.add_as(
+                "runbookd_journal_commit_duration_seconds",
+                "How long a commit took from asking to durable",
+                Histogram::new(SHORT),
+            ),
+            // What is so now:
+            incidents: page.add("runbookd_incidents", "Incidents that are not closed, by state"),
+            outbox_depth: page.add("runbookd_outbox_depth", "Messages to people that are not sent yet"),
+            outbox_oldest: page.add("runbookd_outbox_oldest_seconds", "Age of the oldest unsent message"),
+            reload_ok: page.add(
+                "runbookd_reload_last_success",
+                "1 when the last reading of rules and runbooks was good, 0 when an older set is in force",
+            ),
+            reload_at: page.add(
+                "runbookd_reload_last_success_timestamp_seconds",
+                "When the set of rules and runbooks in force was read",
+            ),
+            catalog_rules: page.add("runbookd_catalog_rules", "Rules in force"),
+            catalog_runbooks: page.add("runbookd_catalog_runbooks", "Runbooks in force"),
+            journal_healthy: page.add(
+                "runbookd_journal_healthy",
+                "1 while the journal can be written; at 0 no effect starts and intake answers 503",
+            ),
+            paused: page.add("runbookd_paused", "1 while the kill switch is pulled"),
+            breakers: page.add(
+                "runbookd_breakers_open",
+                "Rules whose breaker is open: they start no run until a person closes it",
+            ),
+            watchdog_silent: page.add(
+                "runbookd_watchdog_silent",
+                "1 while the alert that is always expected (watchdog.match) is not heard",
+            ),
+            braked: page.add("runbookd_braked", "1 while the fleet brake is on"),
+            freezes: page.add(
+                "runbookd_freezes",
+                "Freezes in force, by where they come from: made by a person, or of the configuration",
+            ),
+            ready: page.add("runbookd_ready", "1 while every check of /readyz is good"),
+            resident: page.process(),
+            page,
         };
-        metrics.register_flow();
-        metrics.register_state();
         metrics.start_at_zero();
         metrics
-    }
-
-    fn add(&mut self, name: &'static str, help: &str, metric: impl Metric) {
-        self.names.push(name);
-        // The encoder ends every help text with a full stop of its own.
-        self.registry.register(name, help, metric);
-    }
-
-    /// What alerts, runs and messages go through.
-    fn register_flow(&mut self) {
-        self.add("runbookd_alerts", "Alerts received, by what they changed", self.alerts.clone());
-        self.add(
-            "runbookd_events",
-            "Events handled, by where they come from and whether a rule matched",
-            self.events.clone(),
-        );
-        self.add(
-            "runbookd_intake_posts",
-            "Posts to the Alertmanager endpoint, by HTTP status",
-            self.intake_posts.clone(),
-        );
-        self.add(
-            "runbookd_intake_rejected",
-            "Posts that were refused, by cause; people are told once per cause and hour",
-            self.intake_rejected.clone(),
-        );
-        self.add(
-            "runbookd_event_posts",
-            "Posts of events (hooks, commands, doors), by where they came in and HTTP status",
-            self.event_posts.clone(),
-        );
-        self.add(
-            "runbookd_join_requests",
-            "Machines that asked how to join the Swarm, by outcome",
-            self.join_requests.clone(),
-        );
-        self.add("runbookd_routes", "Alerts routed, by whether a rule matched", self.routes.clone());
-        self.add("runbookd_verdicts", "Answers of the guards, by guard and verdict", self.verdicts.clone());
-        self.add(
-            "runbookd_escalations",
-            "Incidents handed over to people, by the code of the reason",
-            self.escalations.clone(),
-        );
-        self.add("runbookd_runs", "Runs that ended, by the state they ended in", self.runs.clone());
-        self.add("runbookd_run_duration_seconds", "How long runs took, waits included", self.run_duration.clone());
-        self.add("runbookd_steps", "Steps that ended, by primitive and outcome", self.steps.clone());
-        self.add(
-            "runbookd_step_duration_seconds",
-            "How long steps took, waits included, by primitive",
-            self.step_duration.clone(),
-        );
-        self.add(
-            "runbookd_attempts",
-            "Attempts that were judged, by rule, runbook and whether they helped; one that flapped was counted as helped before",
-            self.attempts.clone(),
-        );
-        self.add(
-            "runbookd_time_to_resolve_seconds",
-            "From the start of an attempt that helped to the resolve, or to what was expected of it",
-            self.time_to_resolve.clone(),
-        );
-        self.add(
-            "runbookd_undos",
-            "Undos that were started; each is a run, and counted as such too",
-            self.undos.clone(),
-        );
-        self.add(
-            "runbookd_verification_looks",
-            "Looks at what a rule or a runbook expects of a run that helped, by outcome",
-            self.looks.clone(),
-        );
-        self.add("runbookd_messages", "Attempts to deliver a message to people, by outcome", self.messages.clone());
-        self.add("runbookd_reload", "Readings of rules and runbooks, by outcome", self.reloads.clone());
-        self.add(
-            "runbookd_journal_commit_duration_seconds",
-            "How long a commit took from asking to durable",
-            self.commit_duration.clone(),
-        );
-    }
-
-    /// What is so now.
-    fn register_state(&mut self) {
-        self.add("runbookd_incidents", "Incidents that are not closed, by state", self.incidents.clone());
-        self.add("runbookd_outbox_depth", "Messages to people that are not sent yet", self.outbox_depth.clone());
-        self.add("runbookd_outbox_oldest_seconds", "Age of the oldest unsent message", self.outbox_oldest.clone());
-        self.add(
-            "runbookd_reload_last_success",
-            "1 when the last reading of rules and runbooks was good, 0 when an older set is in force",
-            self.reload_ok.clone(),
-        );
-        self.add(
-            "runbookd_reload_last_success_timestamp_seconds",
-            "When the set of rules and runbooks in force was read",
-            self.reload_at.clone(),
-        );
-        self.add("runbookd_catalog_rules", "Rules in force", self.catalog_rules.clone());
-        self.add("runbookd_catalog_runbooks", "Runbooks in force", self.catalog_runbooks.clone());
-        self.add(
-            "runbookd_journal_healthy",
-            "1 while the journal can be written; at 0 no effect starts and intake answers 503",
-            self.journal_healthy.clone(),
-        );
-        self.add("runbookd_paused", "1 while the kill switch is pulled", self.paused.clone());
-        self.add(
-            "runbookd_breakers_open",
-            "Rules whose breaker is open: they start no run until a person closes it",
-            self.breakers.clone(),
-        );
-        self.add(
-            "runbookd_watchdog_silent",
-            "1 while the alert that is always expected (watchdog.match) is not heard",
-            self.watchdog_silent.clone(),
-        );
-        self.add("runbookd_braked", "1 while the fleet brake is on", self.braked.clone());
-        self.add(
-            "runbookd_freezes",
-            "Freezes in force, by where they come from: made by a person, or of the configuration",
-            self.freezes.clone(),
-        );
-        self.add("runbookd_ready", "1 while every check of /readyz is good", self.ready.clone());
-        let build: Family<Build, Gauge> = Family::default();
-        build.get_or_create(&Build { version: env!("CARGO_PKG_VERSION").into() }).set(1);
-        self.add("runbookd_build_info", "Always 1; the labels say which build this is", build);
-        let started = Seconds::default();
-        started.set(now_seconds());
-        self.add("process_start_time_seconds", "When this process started, since the Unix epoch", started);
-        self.add("process_resident_memory_bytes", "Memory of this process held in RAM", self.resident.clone());
     }
 
     /// A counter that appears with its first event hides that event from `rate()`: the closed sets start at 0.
@@ -484,7 +435,7 @@ impl Metrics {
             self.resident.set(bytes);
         }
         let mut page = String::with_capacity(16 * 1024);
-        text::encode(&mut page, &self.registry).expect("a String takes whatever is written to it");
+        text::encode(&mut page, &self.page.registry).expect("a String takes whatever is written to it");
         page
     }
 }
@@ -585,7 +536,7 @@ mod tests {
     fn every_registered_metric_shows_once_it_has_an_event() {
         let metrics = exercised();
         let text = metrics.render();
-        for name in &metrics.names {
+        for name in &metrics.page.names {
             assert!(text.contains(&format!("# TYPE {name} ")), "{name} does not show");
         }
         assert!(text.contains("runbookd_verdicts_total{guard=\"cooldown\",verdict=\"hold\"} 1\n"), "{text}");

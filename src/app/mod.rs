@@ -24,7 +24,6 @@ use crate::model::freeze::{Freeze, FreezeId, Scope};
 use crate::model::incident::{Incident, IncidentId};
 use crate::model::run::RunId;
 use crate::ports::{Alerts, Cluster, Humans, Journal, JournalError, NodeGroups, Posts, Queries, Reload};
-use crate::runbook::budget;
 use crate::runbook::catalog::Catalog;
 use crate::runbook::evaluate::Evaluator;
 use arc_swap::ArcSwap;
@@ -127,7 +126,6 @@ impl App {
         tasks.push(tokio::spawn(prune(parts.clone())));
         if let Clock::System = parts.clock {
             // A simulation's half minute is over in no time.
-            tasks.push(tokio::spawn(give_back_memory(parts.journal.intakes())));
         }
         let dispatcher = Dispatcher {
             parts: parts.clone(),
@@ -355,24 +353,6 @@ fn outbox_parts(parts: &Arc<Parts>, left_behind: u64) -> OutboxParts {
                 Delivery::Unsendable(_) => "unsendable",
             });
         }),
-    }
-}
-
-/// What a start, or a burst of posts, leaves of free memory goes back to the system in the first quiet half minute after it.
-async fn give_back_memory(intakes: tokio::sync::watch::Receiver<u64>) {
-    let mut ticks = tokio::time::interval(std::time::Duration::from_secs(30));
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    // At once, and when what was recovered is at work or asleep.
-    let (mut last, mut due) = (*intakes.borrow(), 2);
-    loop {
-        ticks.tick().await;
-        let now = *intakes.borrow();
-        if now != last {
-            (last, due) = (now, 1);
-        } else if due > 0 {
-            due -= 1;
-            let _ = tokio::task::spawn_blocking(budget::give_back_free_memory).await;
-        }
     }
 }
 

@@ -7,8 +7,10 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use tokio::sync::Notify;
 
-/// Watches directories, and every link on the way to them and in them. The file system sends no word of much (a file
-/// renamed on the far side of a mount, a directory made again), so that whoever uses this also polls, and calls [`Watch::renew`] then.
+/// Watches directories, and every link on the way to them and in them. A directory that is there tells itself when it is moved or deleted; its parent, in
+/// which a journal may be written thousands of times a second, is watched only while it is not there, or is a link. The file system
+/// sends no word of much (a file renamed on the far side of a mount, a directory made again), so that whoever uses this also polls, and calls
+/// [`Watch::renew`] then.
 pub struct Watch {
     roots: Vec<PathBuf>,
     /// `None` where the system has no notifications: polling is all there is.
@@ -109,7 +111,7 @@ fn writes(access: notify::event::AccessKind) -> bool {
     access == AccessKind::Close(AccessMode::Write)
 }
 
-/// What must be watched to hear of every change of `root`: each entry on the way that is a link or the root itself (in its parent), the directory that it
+/// What must be watched to hear of every change of `root`: each entry on the way that is a link or is not there (in its parent), the directory that it
 /// leads to, and where links in it lead.
 fn trace(root: &Path, wanted: &mut BTreeMap<PathBuf, RecursiveMode>, relevant: &mut Relevant) {
     let Ok(root) = std::path::absolute(root) else { return };
@@ -130,7 +132,8 @@ fn trace(root: &Path, wanted: &mut BTreeMap<PathBuf, RecursiveMode>, relevant: &
     }
 }
 
-/// Follows a path to where it really leads, or to where it breaks off, and watches each link on the way and the end for being replaced.
+/// Follows a path to where it really leads, or to where it breaks off, and watches each link on the way for being replaced, the file at the
+/// end too, and what is not there for coming.
 fn follow(path: &Path, wanted: &mut BTreeMap<PathBuf, RecursiveMode>, relevant: &mut Relevant) -> PathBuf {
     /// Linux' own limit.
     const MOST_LINKS: usize = 40;
@@ -144,7 +147,8 @@ fn follow(path: &Path, wanted: &mut BTreeMap<PathBuf, RecursiveMode>, relevant: 
             _ => done.join(&part),
         };
         let target = std::fs::read_link(&next).ok().filter(|_| links < MOST_LINKS);
-        if (target.is_some() || left.is_empty() || !next.exists())
+        // A directory tells of itself; a file that is saved by a rename does not.
+        if (target.is_some() || !next.exists() || left.is_empty() && !next.is_dir())
             && let Some(parent) = next.parent().filter(|parent| parent.is_dir())
         {
             relevant.entries.insert(next.clone());

@@ -67,7 +67,7 @@ pub enum Command {
     Runs(runs::RunsArgs),
     /// Show what would put back what a run did; do it
     Undo(undo::UndoArgs),
-    /// List the rules with what their runs came to; close a breaker
+    /// List the rules with what their runs came to; close a breaker, promote or demote a rule
     Rules(rules::RulesArgs),
     /// Pull the kill switch: no run starts, no effect happens
     Pause(pause::PauseArgs),

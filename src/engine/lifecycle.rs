@@ -16,15 +16,15 @@ pub enum Event {
     RunDone {
         firing: bool,
     },
-    /// The run failed, was denied or interrupted, or verification did not come; is there another attempt?
+    /// The run failed or was interrupted, or verification did not come; is there another attempt?
     NotHelped {
         retry: bool,
     },
-    /// The runbook handed over, or something happened that only a person can mend.
+    /// The runbook handed over, a guard denied one of its steps, or something happened that only a person can mend.
     HandedOver,
     /// Nothing of it fires any more.
     Resolved,
-    /// A PromQL expectation is met while the alert still fires.
+    /// What the rule or the runbook expects has become true while the alert still fires.
     Recovered,
     /// It fires again within the flap window; too often?
     Refired {
@@ -46,7 +46,7 @@ pub enum Act {
     Start,
     /// Ask the guards (again) when the time or the condition comes.
     Wait,
-    /// Wait for the alert to go away, until the rule's deadline.
+    /// Wait for the alert to go away, or for what is expected, until the rule's deadline.
     Verify,
     /// Ask the guards now.
     Consider,

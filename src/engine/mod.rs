@@ -6,12 +6,11 @@ pub mod intent;
 pub mod ledger;
 pub mod level;
 pub mod lifecycle;
-pub mod settle;
-pub mod undo;
-
 pub mod machines;
 pub mod plan;
 pub mod query;
 pub mod route;
+pub mod settle;
 #[cfg(test)]
 pub(crate) mod testing;
+pub mod undo;

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Diagnostic {
     pub severity: Severity,
-    /// `rule_unknown_key`, `runbook_syntax` … A closed set, listed in the docs.
+    /// `rule_unknown_key`, `runbook_syntax` … A closed set.
     pub code: String,
     pub file: String,
     pub line: usize,

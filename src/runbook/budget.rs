@@ -1,11 +1,12 @@
-//! How much memory an evaluation holds: a wrapper of the system's allocator that counts the live bytes of each thread.
+//! How much memory an evaluation holds: a wrapper of the allocator that counts the live bytes of each thread.
 //!
 //! Rhai limits each value but not their sum, so a script could hold gigabytes in ten thousand small values. Nothing else in
 //! this program counts memory, and this is its only `unsafe` code. The count never refuses an allocation, since a refusal would abort
 //! the process: the sandbox looks at it between operations and ends the script.
 #![allow(unsafe_code)]
 
-use std::alloc::{GlobalAlloc, Layout, System};
+use mimalloc::MiMalloc;
+use std::alloc::{GlobalAlloc, Layout};
 use std::cell::Cell;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -33,6 +34,9 @@ struct Count {
 
 struct Counting;
 
+/// What allocates: after a burst of posts glibc's heap stays twice as large as what lives in it.
+const INNER: MiMalloc = MiMalloc;
+
 fn add(bytes: isize) {
     // Fails only while the thread is being torn down, when nothing is measured any more.
     let _ = COUNT.try_with(|count| {
@@ -48,12 +52,12 @@ fn signed(bytes: usize) -> isize {
     bytes as isize
 }
 
-// SAFETY: every method hands its arguments unchanged to `System`, which fulfils the contract of `GlobalAlloc`, and returns what it
+// SAFETY: every method hands its arguments unchanged to `INNER`, which fulfils the contract of `GlobalAlloc`, and returns what it
 // returned. The counting beside it neither allocates nor panics: it adds integers in a thread-local cell without a destructor.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        // SAFETY: the caller keeps the contract of `alloc`, which is that of `System.alloc`.
-        let block = unsafe { System.alloc(layout) };
+        // SAFETY: the caller keeps the contract of `alloc`, which is that of `INNER.alloc`.
+        let block = unsafe { INNER.alloc(layout) };
         if !block.is_null() {
             add(signed(layout.size()));
         }
@@ -62,7 +66,7 @@ unsafe impl GlobalAlloc for Counting {
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         // SAFETY: as in `alloc`.
-        let block = unsafe { System.alloc_zeroed(layout) };
+        let block = unsafe { INNER.alloc_zeroed(layout) };
         if !block.is_null() {
             add(signed(layout.size()));
         }
@@ -70,14 +74,14 @@ unsafe impl GlobalAlloc for Counting {
     }
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        // SAFETY: `block` came from this allocator with this layout, so it came from `System` with it.
-        unsafe { System.dealloc(block, layout) };
+        // SAFETY: `block` came from this allocator with this layout, so it came from `INNER` with it.
+        unsafe { INNER.dealloc(block, layout) };
         add(-signed(layout.size()));
     }
 
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
-        // SAFETY: `block` came from `System` with this layout, and the caller vouches for `new_size`.
-        let moved = unsafe { System.realloc(block, layout, new_size) };
+        // SAFETY: `block` came from `INNER` with this layout, and the caller vouches for `new_size`.
+        let moved = unsafe { INNER.realloc(block, layout, new_size) };
         if !moved.is_null() {
             // On failure the old block lives on, and so does its count.
             add(signed(new_size) - signed(layout.size()));
@@ -103,19 +107,6 @@ impl Drop for Meter {
     fn drop(&mut self) {
         let peak = COUNT.with(|count| count.get().peak - count.get().base);
         HIGHEST_PEAK_BYTES.fetch_max(usize::try_from(peak).unwrap_or(0), Ordering::Relaxed);
-    }
-}
-
-/// Gives free memory back to the system. A burst leaves holes all over the heap, which glibc keeps; elsewhere this does nothing. It takes some
-/// milliseconds for each hundred megabytes, and holds up who allocates meanwhile: for when there is little to do.
-pub fn give_back_free_memory() {
-    #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    {
-        unsafe extern "C" {
-            fn malloc_trim(pad: usize) -> i32;
-        }
-        // SAFETY: a function of the C library that this program is linked with, without preconditions, for any thread.
-        unsafe { malloc_trim(0) };
     }
 }
 

@@ -204,11 +204,13 @@ fn run(job: Job) -> Evaluation {
         Handler::Verify => Session::verifying(poll.unwrap_or_default()),
         _ => Session::running(history, poll),
     };
+    // It outlives this evaluation, which does not pay for it.
+    let ast = program.ast();
     let _meter = Meter::start();
     let engine = sandbox::engine(&session, Pinned(program.modules().clone()));
     let end = {
         let args = (value::to_dynamic(&input.alert), value::to_dynamic(&input.params));
-        match engine.call_fn::<Dynamic>(&mut Scope::new(), program.ast(), handler.name(), args) {
+        match engine.call_fn::<Dynamic>(&mut Scope::new(), ast, handler.name(), args) {
             // What cannot be written as JSON is of no use to anybody outside the script.
             Ok(value) => Next::Done(value::to_json(&value).unwrap_or(Value::Null)),
             Err(error) => Next::Failed(failure::of(&error, &program.file())),

@@ -12,7 +12,7 @@ use rhai::{AST, Dynamic, Scope};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 pub struct Program {
     pub name: String,
@@ -24,7 +24,8 @@ pub struct Program {
     /// What `defaults()` declares: the parameters, with their values.
     pub defaults: BTreeMap<String, Value>,
     pub handlers: Vec<Handler>,
-    ast: AST,
+    /// Its syntax tree, made when it is first run: one takes twenty times the room of its text, and of a thousand runbooks few run.
+    ast: OnceLock<AST>,
     modules: Modules,
 }
 
@@ -67,8 +68,10 @@ impl Program {
         sandbox::on_deep_stack(|| compile(&sources, shelf))
     }
 
+    /// Its syntax tree. Called on a deep stack.
     pub(super) fn ast(&self) -> &AST {
-        &self.ast
+        let file = || File { name: self.file(), text: self.sources.main.clone() };
+        self.ast.get_or_init(|| parse(&file()).expect("it was parsed before, by the same engine"))
     }
 
     pub(super) fn modules(&self) -> &Modules {
@@ -122,7 +125,7 @@ fn compile(sources: &Sources, shelf: &Shelf) -> Result<(Program, Vec<Diagnostic>
         sources: Arc::new(sources),
         defaults,
         handlers,
-        ast,
+        ast: OnceLock::new(),
         modules,
     };
     Ok((program, warnings))

@@ -18,7 +18,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-/// Every code of a finding about a rule, with what it means. Listed in the docs.
+/// Every code of a finding about a rule, with what it means.
 pub const CODES: &[(&str, &str)] = &[
     ("rule_yaml", "the file is no valid YAML"),
     ("rule_unknown_key", "there is no such key"),
@@ -37,7 +37,7 @@ pub const CODES: &[(&str, &str)] = &[
     ("rule_needless_grant", "a grant names a primitive that needs none"),
     ("rule_without_runbook", "a key makes no sense without `runbook`"),
     ("rule_unknown_runbook", "there is no such runbook"),
-    ("rule_no_handler", "the runbook has no `on_firing`"),
+    ("rule_no_handler", "the runbook has no handler for what the rule asks of it"),
     ("rule_unknown_param", "the runbook declares no such parameter"),
     ("rule_param_type", "a parameter is of another type than the runbook declares"),
     ("rule_unknown_target", "the configuration has no such reload target"),

@@ -2,9 +2,11 @@
 
 #![allow(dead_code, reason = "each test uses a part of the stage")]
 
+mod cores;
 mod script;
 mod trace;
 
+pub use cores::on_all_cores;
 pub use script::Scenario;
 pub use trace::trace;
 

@@ -176,8 +176,20 @@ impl Scenario {
         serde_saphyr::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
     }
 
+    /// Plays it on a stage and in a runtime of its own, so that nothing of a killed life is left when the next play begins; `look` sees how it ended.
+    pub fn on_stage<T>(&self, dies_at: Option<(u64, bool)>, look: impl AsyncFnOnce(&Stage, &Life) -> T) -> T {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
+        runtime.expect("a runtime").block_on(async {
+            let stage = Stage::of(self);
+            let life = self.play(&stage, dies_at).await;
+            let seen = look(&stage, &life).await;
+            life.app.stop().await;
+            seen
+        })
+    }
+
     /// Plays the script. `dies_at`: the process is killed at that write boundary (before or after it), and started again at once.
-    pub async fn play(&self, stage: &Stage, dies_at: Option<(u64, bool)>) -> Life {
+    async fn play(&self, stage: &Stage, dies_at: Option<(u64, bool)>) -> Life {
         let journal = MemoryJournal::new();
         if let Some((boundary, before)) = dies_at {
             journal.crash_at(boundary, before);

@@ -1,9 +1,9 @@
 //! Effects: observe, decide the intent, ask the guards, journal, apply, journal. What is in doubt is settled by looking at the target;
-//! a conflict, a time-out and a crash all go that one way.
+//! a conflict, a time-out and a crash all go that one way. What is particular to services and reloads is here, too; all else is in `single`.
 
 use super::read::{Unanswered, step_error};
 use super::{Executor, Flow, Input, Work};
-use crate::app::board::lock_name;
+use crate::app::board::{SERVICES, lock_name};
 use crate::engine::guard::{self, Bounds, Company};
 use crate::engine::intent::{self, Targets};
 use crate::engine::settle::{Settled, settle};
@@ -31,6 +31,27 @@ const DECIDED_FOR: Duration = Duration::from_secs(1);
 /// How long a process that stops lets an intent that it has staged become durable. A commit takes milliseconds.
 const LAST_COMMIT: std::time::Duration = std::time::Duration::from_secs(2);
 
+/// What a call comes to before anything is done.
+pub(super) struct Decided {
+    pub(super) intent: Intent,
+    /// What was there before, for people and for undo.
+    pub(super) before: Option<Value>,
+    /// It is so already.
+    pub(super) unchanged: bool,
+    /// What the targets belong to, where a cap on that is.
+    pub(super) companies: Vec<Company>,
+}
+
+/// What became of a decision.
+enum Intended {
+    /// What is asked for is so already.
+    AlreadySo,
+    /// Its intent is durable.
+    Now,
+    /// It is, after having waited so long for the journal that the guards must be asked anew.
+    LongAgo,
+}
+
 /// Why an effect does not happen (now).
 pub(super) enum Stop {
     /// The script hears of it.
@@ -53,61 +74,66 @@ impl From<Unanswered> for Stop {
 }
 
 impl Executor {
-    pub(super) async fn change_services(
-        self: &Arc<Self>,
-        work: &mut Work,
-        primitive: &'static str,
-        args: Vec<Value>,
-    ) -> Flow {
+    /// A call that changes something, whatever it is: its intent is decided, asked about and journalled, and only then is it carried out.
+    pub(super) async fn change(self: &Arc<Self>, work: &mut Work, primitive: &'static str, args: Vec<Value>) -> Flow {
         let mut step = self.new_step(work, primitive, args);
+        match self.intend(work, &mut step).await {
+            Ok(Intended::Now) => self.carry_out(work, step, false).await,
+            Ok(Intended::LongAgo) => match self.ask_anew(work, &step).await {
+                Ok(in_doubt) => self.carry_out(work, step, in_doubt).await,
+                Err(stop) => self.stopped(work, step, stop),
+            },
+            Ok(Intended::AlreadySo) => self.answer(work, step, Outcome::Unchanged, Ok(Value::Null)),
+            Err(stop) => self.stopped(work, step, stop),
+        }
+    }
+
+    /// From the call to an intent that the guards allow and that is durable.
+    async fn intend(self: &Arc<Self>, work: &mut Work, step: &mut Step) -> Result<Intended, Stop> {
         let mut since = None;
         loop {
-            let decided = match self.decide(work, &step).await {
-                Ok(decided) => decided,
-                Err(stop) => return self.stopped(work, step, stop),
+            let decided = match &*step.primitive {
+                "reload" => self.decide_reload(work, step).await?,
+                // One call may be about several services.
+                name if SERVICES.contains(&name) => self.decide_services(work, step).await?,
+                _ => self.decide_one(work, step).await?,
             };
-            let intents: Vec<ServiceIntent> = decided.iter().map(|(intent, _)| intent.clone()).collect();
-            step.before = Some(match intents.as_slice() {
-                [one] => intent::before(&one.change),
-                all => all.iter().map(|one| (one.service.clone(), intent::before(&one.change))).collect(),
-            });
-            let nothing_to_do = decided.iter().all(|(intent, service)| intent::already_so(&intent.change, service));
-            step.intent = Some(Intent::Services(intents));
-            if nothing_to_do {
-                return self.answer(work, step, Outcome::Unchanged, Ok(Value::Null));
+            (step.intent, step.before) = (Some(decided.intent), decided.before);
+            if decided.unchanged {
+                return Ok(Intended::AlreadySo);
             }
-            let companies = match self.stacks_of(work, &decided).await {
-                Ok(companies) => companies,
-                Err(stop) => return self.stopped(work, step, stop),
-            };
-            match self.admit(work, &mut step, companies, &mut since).await {
-                Ok(true) => break,
-                Ok(false) => {}
-                Err(stop) => return self.stopped(work, step, stop),
+            if self.admit(work, step, decided.companies, &mut since).await? {
+                break;
             }
         }
         work.steps.push(step.clone());
-        match self.record_intent(&work.run, &step).await {
-            // What was decided long ago is looked at anew, as what is in doubt.
-            Ok(stale) => self.carry_out(work, step, stale).await,
-            Err(stop) => self.stopped(work, step, stop),
+        let late = self.record_intent(&work.run, step).await?;
+        Ok(if late { Intended::LongAgo } else { Intended::Now })
+    }
+
+    /// Nothing was sent, and much may have changed since it was decided on. Returns whether it is looked at as what is in doubt, which asks the guards on the way.
+    async fn ask_anew(self: &Arc<Self>, work: &mut Work, step: &Step) -> Result<bool, Stop> {
+        match &step.intent {
+            Some(Intent::Services(_) | Intent::Reload { .. }) => Ok(true),
+            // Of a post it could never be found out whether it arrived.
+            _ => self.may_send_again(work, step).await.map(|()| false),
         }
     }
 
     /// A step whose intent is journalled and whose outcome is not: after a restart.
     pub(super) async fn settle(self: &Arc<Self>, work: &mut Work) -> Flow {
         let Some(step) = work.steps.last().cloned() else { return Flow::On };
-        match &step.intent {
-            Some(Intent::Services(_)) => self.carry_out(work, step, true).await,
+        self.carry_out(work, step, true).await
+    }
+
+    /// Does what a step intends. `in_doubt`: it may have been done before, so its target is looked at first.
+    async fn carry_out(self: &Arc<Self>, work: &mut Work, step: Step, in_doubt: bool) -> Flow {
+        match step.intent.clone() {
+            Some(Intent::Services(intents)) => self.apply_all(work, step, &intents, in_doubt).await,
             Some(Intent::Reload { target, service }) => {
-                // A reload is idempotent: it is repeated, if it still may.
-                let (target, service) = (target.clone(), service.clone());
-                match self.may_reload_again(work, &target).await {
-                    Ok(()) => self.call_reload(work, step, &target, service.as_deref()).await,
-                    Err(stop) => self.stopped(work, step, stop),
-                }
+                self.call_reload(work, step, &target, service.as_deref(), in_doubt).await
             }
-            Some(intent) if intent.is_effect() => self.carry_out_one(work, step, true).await,
+            Some(intent) if intent.is_effect() => self.carry_out_one(work, step, intent, in_doubt).await,
             _ => {
                 let text = format!("step {} is in doubt without an effect that could be", step.seq);
                 Flow::End(RunState::Failed, Some(Reason::new("run_failed", text)))
@@ -115,8 +141,24 @@ impl Executor {
         }
     }
 
-    /// From the call to intents that the guards allow.
-    async fn decide(self: &Arc<Self>, work: &mut Work, step: &Step) -> Result<Vec<(ServiceIntent, Service)>, Stop> {
+    async fn decide_services(self: &Arc<Self>, work: &mut Work, step: &Step) -> Result<Decided, Stop> {
+        let decided = self.decide_each(work, step).await?;
+        let unchanged = decided.iter().all(|(intent, service)| intent::already_so(&intent.change, service));
+        let companies = if unchanged { Vec::new() } else { self.stacks_of(work, &decided).await? };
+        let intents: Vec<ServiceIntent> = decided.into_iter().map(|(intent, _)| intent).collect();
+        let before = match intents.as_slice() {
+            [one] => intent::before(&one.change),
+            all => all.iter().map(|one| (one.service.clone(), intent::before(&one.change))).collect(),
+        };
+        Ok(Decided { intent: Intent::Services(intents), before: Some(before), unchanged, companies })
+    }
+
+    /// From the call to intents that the guards allow, each with the service that it was decided on.
+    async fn decide_each(
+        self: &Arc<Self>,
+        work: &mut Work,
+        step: &Step,
+    ) -> Result<Vec<(ServiceIntent, Service)>, Stop> {
         self.may_begin(work).await?;
         let targets = intent::targets(&step.primitive, &step.args).map_err(Stop::Error)?;
         loop {
@@ -268,7 +310,7 @@ impl Executor {
     }
 
     /// Intent before effect: returns when it is durable, and whether that took so long that the guards must be asked anew.
-    pub(super) async fn record_intent(&self, run: &Run, step: &Step) -> Result<bool, Stop> {
+    async fn record_intent(&self, run: &Run, step: &Step) -> Result<bool, Stop> {
         if run.shadow {
             return Ok(false);
         }
@@ -296,9 +338,13 @@ impl Executor {
         }
     }
 
-    /// Applies every change of a step. `in_doubt`: it may have been applied before, so each target is looked at first.
-    async fn carry_out(self: &Arc<Self>, work: &mut Work, mut step: Step, in_doubt: bool) -> Flow {
-        let Some(Intent::Services(intents)) = step.intent.clone() else { return Flow::On };
+    async fn apply_all(
+        self: &Arc<Self>,
+        work: &mut Work,
+        mut step: Step,
+        intents: &[ServiceIntent],
+        in_doubt: bool,
+    ) -> Flow {
         let mut applied: Vec<String> = Vec::new();
         for (at, intent) in intents.iter().enumerate() {
             match self.apply_one(work, &mut step, at, in_doubt).await {
@@ -400,35 +446,13 @@ impl Executor {
         Ok(Settled::NotApplied)
     }
 
-    pub(super) async fn reload(self: &Arc<Self>, work: &mut Work, primitive: &'static str, args: Vec<Value>) -> Flow {
-        let target = args.first().and_then(Value::as_str).unwrap_or_default().to_string();
-        let service = args.get(1).and_then(Value::as_str).map(str::to_string);
-        let mut step = self.new_step(work, primitive, args);
-        loop {
-            if let Err(stop) = self.may_reload(work, &target).await {
-                return self.stopped(work, step, stop);
-            }
-            let intent = Intent::Reload { target: target.clone(), service: service.clone() };
-            if let Err(stop) = self.permitted(work, &step, intent.clone()).await {
-                return self.stopped(work, step, stop);
-            }
-            step.intent = Some(intent);
-            match self.admit(work, &mut step, Vec::new(), &mut None).await {
-                Ok(true) => break,
-                Ok(false) => {}
-                Err(stop) => return self.stopped(work, step, stop),
-            }
-        }
-        work.steps.push(step.clone());
-        let recorded = match self.record_intent(&work.run, &step).await {
-            Ok(true) => self.may_reload_again(work, &target).await,
-            Ok(false) => Ok(()),
-            Err(stop) => Err(stop),
-        };
-        match recorded {
-            Ok(()) => self.call_reload(work, step, &target, service.as_deref()).await,
-            Err(stop) => self.stopped(work, step, stop),
-        }
+    async fn decide_reload(self: &Arc<Self>, work: &mut Work, step: &Step) -> Result<Decided, Stop> {
+        let text = |at: usize| step.args.get(at).and_then(Value::as_str).map(str::to_string);
+        let target = text(0).unwrap_or_default();
+        self.may_reload(work, &target).await?;
+        let intent = Intent::Reload { target, service: text(1) };
+        self.permitted(work, step, intent.clone()).await?;
+        Ok(Decided { intent, before: None, unchanged: false, companies: Vec::new() })
     }
 
     async fn may_reload(self: &Arc<Self>, work: &mut Work, target: &str) -> Result<(), Stop> {
@@ -443,12 +467,26 @@ impl Executor {
         self.still_permitted(work)
     }
 
-    async fn call_reload(self: &Arc<Self>, work: &mut Work, step: Step, target: &str, service: Option<&str>) -> Flow {
+    /// A reload is idempotent: in doubt it is repeated, if it still may.
+    async fn call_reload(
+        self: &Arc<Self>,
+        work: &mut Work,
+        step: Step,
+        target: &str,
+        service: Option<&str>,
+        in_doubt: bool,
+    ) -> Flow {
         if work.run.shadow {
             return self.answer(work, step, Outcome::Applied, Ok(Value::Null));
         }
         let mut tries = 0;
         loop {
+            // Asked anew: the rule may have changed, or the switch been pulled.
+            if (in_doubt || tries > 0)
+                && let Err(stop) = self.may_reload_again(work, target).await
+            {
+                return self.stopped(work, step, stop);
+            }
             let error = match self.parts.reload.reload(target, service).await {
                 Ok(Reloaded::Done) => return self.answer(work, step, Outcome::Applied, Ok(Value::Null)),
                 Ok(Reloaded::Unchanged) => return self.answer(work, step, Outcome::Unchanged, Ok(Value::Null)),
@@ -460,10 +498,6 @@ impl Executor {
             }
             if !self.pause_for(std::time::Duration::from_secs(1 << tries.min(4))).await {
                 return Flow::Leave;
-            }
-            // Asked anew: the rule may have changed, or the switch been pulled.
-            if let Err(stop) = self.may_reload_again(work, target).await {
-                return self.stopped(work, step, stop);
             }
         }
     }

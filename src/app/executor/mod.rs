@@ -12,8 +12,9 @@ mod single;
 mod sleepers;
 mod verify;
 mod wait;
+mod work;
 
-use crate::app::board::{Ended, SERVICES, Start};
+use crate::app::board::{Ended, Start};
 use crate::app::dispatcher::Input;
 use crate::app::{Parts, Stops};
 use crate::engine::plan;
@@ -21,16 +22,15 @@ use crate::model::duration::Duration;
 use crate::model::incident::Reason;
 use crate::model::run::{Run, RunId, RunState};
 use crate::model::step::{EffectClass, Intent, Outcome, Step, StepError};
-use crate::ports::{Cluster, JournalError, NodeGroups, Write};
-use crate::runbook::evaluate::{Answer, Evaluation, Failure, FailureKind, Job, LogLine, Next, Observation, Recorded};
+use crate::ports::{JournalError, Write};
+use crate::runbook::evaluate::{Evaluation, Failure, FailureKind, Job, LogLine, Next, Observation};
 use crate::runbook::primitives;
-use crate::runbook::program::Program;
 use serde_json::Value;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use work::{Resume, Signal, Work, World};
 
 /// Runs that are at work, or wait for a short time, at once. The others queue, or sleep in the journal.
 const RESIDENT_RUNS: usize = 512;
@@ -54,74 +54,6 @@ pub struct Executor {
     verifications: verify::Verifications,
     /// Runs in memory.
     active: Mutex<BTreeMap<RunId, Arc<Signal>>>,
-}
-
-/// How the dispatcher reaches a run at work.
-#[derive(Default)]
-struct Signal {
-    notify: Notify,
-    woken: AtomicBool,
-    stop: AtomicBool,
-}
-
-impl Signal {
-    fn wake(&self) {
-        self.woken.store(true, Ordering::Release);
-        self.notify.notify_one();
-    }
-
-    /// Was it woken since it was last asked?
-    fn take_woken(&self) -> bool {
-        self.woken.swap(false, Ordering::AcqRel)
-    }
-
-    fn stopped(&self) -> bool {
-        self.stop.load(Ordering::Acquire)
-    }
-}
-
-/// What a restart did to a run that is taken to work.
-#[derive(Clone, Copy, PartialEq)]
-enum Resume {
-    /// Nothing; or it was allowed a new effect since then.
-    No,
-    /// It was cut off and has not been at work since.
-    First,
-    /// It was cut off, has been at work, and slept again before it was allowed a new effect: the same resume, not one more.
-    Again,
-}
-
-/// One run at work.
-struct Work {
-    run: Run,
-    steps: Vec<Step>,
-    /// The steps as replay needs them, as far as they were needed.
-    history: Vec<Arc<Recorded>>,
-    program: Arc<Program>,
-    /// What the run sees and changes.
-    world: World,
-    signal: Arc<Signal>,
-    locked: Vec<String>,
-    /// It was cut off by a restart and has not been allowed to begin a new effect yet.
-    unproven: bool,
-    /// Lines of log taken over from evaluations so far are those up to this many steps.
-    logged: u32,
-}
-
-/// The cluster, or (for a rehearsal) an overlay that lets nothing through.
-#[derive(Clone)]
-struct World {
-    cluster: Arc<dyn Cluster>,
-    groups: Arc<dyn NodeGroups>,
-}
-
-impl Work {
-    /// Brings the history up to the steps: an answered step never changes, the one at the end may have waited when it was last recorded.
-    fn record(&mut self) {
-        self.history.pop();
-        self.history.truncate(self.steps.len());
-        self.history.extend(self.steps[self.history.len()..].iter().map(|step| Arc::new(recorded(step))));
-    }
 }
 
 /// How a step leaves its run.
@@ -158,7 +90,7 @@ impl Executor {
         let resume = if resumed { Resume::First } else { Resume::No };
         match run.wake_at {
             Some(at) if resumed && run.state == RunState::Suspended && at > self.parts.clock.now() => {
-                self.sleepers.add(at, run.id, resume, locked);
+                self.sleepers.add(at, run.id, resume);
             }
             _ => self.spawn(run.id, Some(run), resume, locked),
         }
@@ -200,8 +132,7 @@ impl Executor {
     /// The run is to end at its next wait.
     pub fn stop_run(self: &Arc<Self>, id: RunId) {
         let signal = self.actives().entry(id).or_default().clone();
-        signal.stop.store(true, Ordering::Release);
-        signal.wake();
+        signal.stop();
         self.rouse(id);
         // A run that has just ended is neither at work nor asleep: nobody but this map knows the signal.
         let mut actives = self.actives();
@@ -211,8 +142,8 @@ impl Executor {
     }
 
     fn rouse(self: &Arc<Self>, id: RunId) {
-        if let Some((resume, locked)) = self.sleepers.take(id) {
-            self.spawn(id, None, resume, locked);
+        if let Some(resume) = self.sleepers.take(id) {
+            self.spawn(id, None, resume, Vec::new());
         }
     }
 
@@ -230,8 +161,8 @@ impl Executor {
             tokio::select! {
                 biased;
                 _ = stopping.wait_for(|stop| *stop) => return,
-                () = due => for (id, resume, locked) in self.sleepers.due(self.parts.clock.now()) {
-                    self.spawn(id, None, resume, locked);
+                () = due => for (id, resume) in self.sleepers.due(self.parts.clock.now()) {
+                    self.spawn(id, None, resume, Vec::new());
                 },
                 () = changed => {}
             }
@@ -333,7 +264,7 @@ impl Executor {
                     if !work.signal.take_woken() {
                         actives.remove(&work.run.id);
                         let resume = if work.unproven { Resume::Again } else { Resume::No };
-                        return self.sleepers.add(at, work.run.id, resume, work.locked);
+                        return self.sleepers.add(at, work.run.id, resume);
                     }
                 }
             }
@@ -414,12 +345,9 @@ impl Executor {
         };
         match found.class {
             EffectClass::Read => self.read(work, primitive, args).await,
-            // One call may be about several services.
-            EffectClass::Absolute if SERVICES.contains(&primitive) => self.change_services(work, primitive, args).await,
-            EffectClass::Absolute | EffectClass::Keyed | EffectClass::Unsafe => {
-                self.change_one(work, primitive, args).await
+            EffectClass::Absolute | EffectClass::Keyed | EffectClass::Unsafe | EffectClass::Reload => {
+                self.change(work, primitive, args).await
             }
-            EffectClass::Reload => self.reload(work, primitive, args).await,
             EffectClass::Notify => self.notify(work, primitive, args).await,
             EffectClass::Wait => self.begin_wait(work, primitive, args).await,
             EffectClass::None => Flow::End(RunState::Failed, Some(unexpected("a call", primitive))),
@@ -544,16 +472,6 @@ fn effects_of(steps: &[Step]) -> Vec<String> {
         .collect()
 }
 
-fn recorded(step: &Step) -> Recorded {
-    let answer = match (&step.error, step.outcome) {
-        (Some(error), _) => Answer::Error(error.clone()),
-        (None, Outcome::InDoubt | Outcome::Waiting) => Answer::Waiting,
-        // JSON does not tell a value that is null from no value.
-        (None, _) => Answer::Value(step.value.clone().unwrap_or(Value::Null)),
-    };
-    Recorded { primitive: step.primitive.clone(), args: step.args.clone(), answer }
-}
-
 fn reason_of(failure: &Failure) -> Reason {
     let code = match failure.kind {
         FailureKind::Script => "run_failed",
@@ -575,35 +493,4 @@ fn unexpected(what: &str, primitive: &str) -> Reason {
         "run_failed",
         format!("the runbook came to {what} of {primitive} where there can be none; this is a fault of runbookd"),
     )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_step_read_back_from_the_journal_replays_as_it_was() {
-        let step = |outcome, value| Step {
-            run: RunId(1),
-            seq: 0,
-            primitive: "restart".into(),
-            args: Vec::new(),
-            intent: None,
-            before: None,
-            outcome,
-            value,
-            error: None,
-            started_at: jiff::Timestamp::UNIX_EPOCH,
-            finished_at: None,
-        };
-        for (outcome, value, expect) in [
-            (Outcome::Applied, Some(Value::Null), Answer::Value(Value::Null)),
-            (Outcome::Observed, Some(Value::from(3)), Answer::Value(Value::from(3))),
-            (Outcome::Waiting, None, Answer::Waiting),
-        ] {
-            let written = serde_json::to_string(&step(outcome, value)).expect("a step is plain data");
-            let read: Step = serde_json::from_str(&written).expect("it was just written");
-            assert_eq!(recorded(&read).answer, expect, "{written}");
-        }
-    }
 }

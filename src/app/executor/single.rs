@@ -1,7 +1,7 @@
-//! Effects on one thing that is no service: a node, a group of machines, a silence, a job, a post. The same way as for services: observe, decide the
-//! intent, ask the guards, journal, call, journal; what is in doubt is settled by looking.
+//! Effects on one thing that is no service: a node, a group of machines, a silence, a job, a post. What is the same for all effects is in `effect`: here
+//! is how the intent is decided, how it is sent, and how it is settled by looking when it is in doubt.
 
-use super::effect::{LEAST_WAIT, MOST_WAIT, Stop, TRIES, labels_of};
+use super::effect::{Decided, LEAST_WAIT, MOST_WAIT, Stop, TRIES, labels_of};
 use super::read::{Unanswered, step_error};
 use super::{Executor, Flow, Work};
 use crate::app::board::lock_name;
@@ -21,57 +21,9 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// What a call comes to before anything is sent.
-struct Decided {
-    intent: Intent,
-    /// What was there before, for people and for undo.
-    before: Option<Value>,
-    /// It is so already.
-    unchanged: bool,
-    /// What it belongs to, where a cap on that is.
-    company: Option<Company>,
-}
-
 impl Executor {
-    pub(super) async fn change_one(
-        self: &Arc<Self>,
-        work: &mut Work,
-        primitive: &'static str,
-        args: Vec<Value>,
-    ) -> Flow {
-        let mut step = self.new_step(work, primitive, args);
-        let mut since = None;
-        loop {
-            let decided = match self.decide_one(work, &mut step).await {
-                Ok(decided) => decided,
-                Err(stop) => return self.stopped(work, step, stop),
-            };
-            step.before = decided.before;
-            let value = value_of(&decided.intent);
-            step.intent = Some(decided.intent);
-            if decided.unchanged {
-                return self.answer(work, step, Outcome::Unchanged, Ok(value));
-            }
-            match self.admit(work, &mut step, Vec::from_iter(decided.company), &mut since).await {
-                Ok(true) => break,
-                Ok(false) => {}
-                Err(stop) => return self.stopped(work, step, stop),
-            }
-        }
-        work.steps.push(step.clone());
-        match self.record_intent(&work.run, &step).await {
-            Ok(false) => self.carry_out_one(work, step, false).await,
-            // Decided long ago, and not sent: no doubt, but the guards are asked anew.
-            Ok(true) => match self.may_send_again(work, &step).await {
-                Ok(()) => self.carry_out_one(work, step, false).await,
-                Err(stop) => self.stopped(work, step, stop),
-            },
-            Err(stop) => self.stopped(work, step, stop),
-        }
-    }
-
     /// From the call to an intent that the guards allow, on what is there once the locks are held.
-    async fn decide_one(self: &Arc<Self>, work: &mut Work, step: &mut Step) -> Result<Decided, Stop> {
+    pub(super) async fn decide_one(self: &Arc<Self>, work: &mut Work, step: &mut Step) -> Result<Decided, Stop> {
         self.may_begin(work).await?;
         loop {
             // What has its time from here on (a job, a silence) loses none of it by having been held.
@@ -92,7 +44,7 @@ impl Executor {
     }
 
     async fn intent_of(&self, work: &Work, step: &Step) -> Result<Decided, Stop> {
-        let plain = |intent| Ok(Decided { intent, before: None, unchanged: false, company: None });
+        let plain = |intent| Ok(Decided { intent, before: None, unchanged: false, companies: Vec::new() });
         let text = |at: usize| step.args.get(at).and_then(Value::as_str).unwrap_or_default();
         match (&*step.primitive, step.args.get(1)) {
             ("drain" | "activate" | "promote" | "demote", _) | ("remove_node", Some(Value::Null)) => {
@@ -121,36 +73,40 @@ impl Executor {
         let unchanged = machines::node_already_so(&intent.change, node);
         let before = Some(json!({ "availability": node.availability, "role": node.role, "state": node.state }));
         let goes = ["drain", "remove_node"].contains(&&*step.primitive);
-        let company = if goes { self.nodes_beside(work, &nodes, &intent.id) } else { None };
-        Ok(Decided { intent: Intent::Node(intent), before, unchanged, company })
+        let companies = if goes { self.nodes_beside(work, &nodes, &intent.id) } else { Vec::new() };
+        Ok(Decided { intent: Intent::Node(intent), before, unchanged, companies })
     }
 
     async fn group_intent(&self, work: &Work, step: &Step, name: &str) -> Result<Decided, Stop> {
         let group = self.reach(&work.run, || work.world.groups.group(name)).await?;
-        let mut company = None;
+        let mut companies = Vec::new();
         let intent = match step.args.get(1).and_then(Value::as_u64) {
             Some(more) => machines::grown(&group, more).map_err(Stop::Error)?,
             None => {
                 let nodes = self.reach(&work.run, || work.world.cluster.nodes()).await?;
                 let name = step.args.get(1).and_then(Value::as_str).unwrap_or_default();
                 let node = machines::find(&nodes, name).map_err(Stop::Error)?;
-                company = self.nodes_beside(work, &nodes, &node.id);
+                companies = self.nodes_beside(work, &nodes, &node.id);
                 machines::shrunk(&group, node).map_err(Stop::Error)?
             }
         };
         self.verdict(machines::within_group(&intent, &group).map_err(|reason| ("bounds", reason)))?;
         let instances: Vec<&str> = group.instances.iter().map(|instance| instance.id.as_str()).collect();
         let before = Some(json!({ "desired": group.desired, "instances": instances }));
-        Ok(Decided { intent: Intent::Group(intent), before, unchanged: false, company })
+        Ok(Decided { intent: Intent::Group(intent), before, unchanged: false, companies })
     }
 
-    fn nodes_beside(&self, work: &Work, nodes: &[Node], id: &str) -> Option<Company> {
-        guard::nodes(nodes, id, self.parts.config.bounds.at_once, self.rule(work).as_deref())
+    fn nodes_beside(&self, work: &Work, nodes: &[Node], id: &str) -> Vec<Company> {
+        Vec::from_iter(guard::nodes(nodes, id, self.parts.config.bounds.at_once, self.rule(work).as_deref()))
     }
 
-    /// Sends what a step intends. `in_doubt`: it may have been sent before, so its target is looked at first.
-    pub(super) async fn carry_out_one(self: &Arc<Self>, work: &mut Work, step: Step, in_doubt: bool) -> Flow {
-        let Some(intent) = step.intent.clone() else { return Flow::On };
+    pub(super) async fn carry_out_one(
+        self: &Arc<Self>,
+        work: &mut Work,
+        step: Step,
+        intent: Intent,
+        in_doubt: bool,
+    ) -> Flow {
         match self.send(work, &step, &intent, in_doubt).await {
             Ok(_) if matches!(intent, Intent::Job(_)) => self.await_job(work, step).await,
             Ok(value) => self.answer(work, step, Outcome::Applied, Ok(value)),
@@ -206,7 +162,7 @@ impl Executor {
         }
     }
 
-    async fn may_send_again(&self, work: &mut Work, step: &Step) -> Result<(), Stop> {
+    pub(super) async fn may_send_again(&self, work: &mut Work, step: &Step) -> Result<(), Stop> {
         self.may_begin(work).await?;
         let target = target_of(step);
         self.verdict(guard::before_call(self.rule(work).as_deref(), &labels_of(work), &step.primitive, &target))?;

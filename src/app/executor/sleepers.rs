@@ -19,10 +19,10 @@ struct Inner {
     by_run: HashMap<RunId, Sleeper>,
 }
 
+/// Which targets it has locked is not among it: the first step after its sleep that changes something asks again, and is given what its incident holds.
 struct Sleeper {
     at: Timestamp,
     resume: Resume,
-    locked: Box<[String]>,
 }
 
 impl Sleepers {
@@ -30,31 +30,31 @@ impl Sleepers {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub fn add(&self, at: Timestamp, run: RunId, resume: Resume, locked: Vec<String>) {
+    pub fn add(&self, at: Timestamp, run: RunId, resume: Resume) {
         let mut inner = self.inner();
         inner.by_time.insert((at, run));
-        inner.by_run.insert(run, Sleeper { at, resume, locked: locked.into() });
+        inner.by_run.insert(run, Sleeper { at, resume });
         if inner.by_time.first() == Some(&(at, run)) {
             self.earlier.notify_one();
         }
     }
 
     /// Takes one out before its time.
-    pub fn take(&self, run: RunId) -> Option<(Resume, Vec<String>)> {
+    pub fn take(&self, run: RunId) -> Option<Resume> {
         let mut inner = self.inner();
         let sleeper = inner.by_run.remove(&run)?;
         inner.by_time.remove(&(sleeper.at, run));
-        Some((sleeper.resume, sleeper.locked.into()))
+        Some(sleeper.resume)
     }
 
     /// Takes out all whose time has come.
-    pub fn due(&self, now: Timestamp) -> Vec<(RunId, Resume, Vec<String>)> {
+    pub fn due(&self, now: Timestamp) -> Vec<(RunId, Resume)> {
         let mut due = Vec::new();
         let mut inner = self.inner();
         while let Some(&(at, run)) = inner.by_time.first().filter(|(at, _)| *at <= now) {
             inner.by_time.remove(&(at, run));
             if let Some(sleeper) = inner.by_run.remove(&run) {
-                due.push((run, sleeper.resume, sleeper.locked.into()));
+                due.push((run, sleeper.resume));
             }
         }
         due

@@ -132,7 +132,7 @@ impl Executor {
         tokio::select! {
             biased;
             () = self.parts.clock.sleep_until(until) => {}
-            () = work.signal.notify.notified() => {}
+            () = work.signal.wait() => {}
         }
         work.signal.take_woken();
         !*self.stopping.borrow()
