@@ -50,7 +50,11 @@ impl Executor {
         let run = Box::new(work.run.clone());
         self.inbox.send(Input::Admit { run, effect, companies, answer }).map_err(|_| Stop::Leave)?;
         match told.await.map_err(|_| Stop::Leave)? {
-            Verdict::Allow => Ok(true),
+            Verdict::Allow => {
+                // It is counted from here on; so it is after a crash, when the journal knows no end of it.
+                step.started_at = self.parts.clock.now();
+                Ok(true)
+            }
             Verdict::Deny(reason) => {
                 // It is not going to be: an intent is what is.
                 step.intent = None;
