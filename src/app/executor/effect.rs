@@ -92,6 +92,8 @@ impl Executor {
     async fn intend(self: &Arc<Self>, work: &mut Work, step: &mut Step) -> Result<Intended, Stop> {
         let mut since = None;
         loop {
+            // What was decided before it had to wait is void.
+            (step.intent, step.before) = (None, None);
             let decided = match &*step.primitive {
                 "reload" => self.decide_reload(work, step).await?,
                 // One call may be about several services.
@@ -145,6 +147,10 @@ impl Executor {
         let decided = self.decide_each(work, step).await?;
         let unchanged = decided.iter().all(|(intent, service)| intent::already_so(&intent.change, service));
         let companies = if unchanged { Vec::new() } else { self.stacks_of(work, &decided).await? };
+        if !companies.is_empty() {
+            // To look at the others took a while.
+            self.ask_guards(work, &step.primitive, &decided)?;
+        }
         let intents: Vec<ServiceIntent> = decided.into_iter().map(|(intent, _)| intent).collect();
         let before = match intents.as_slice() {
             [one] => intent::before(&one.change),
@@ -347,7 +353,9 @@ impl Executor {
     ) -> Flow {
         let mut applied: Vec<String> = Vec::new();
         for (at, intent) in intents.iter().enumerate() {
-            match self.apply_one(work, &mut step, at, in_doubt).await {
+            // Those before took a while: everything may have been stopped, or the rule be another.
+            let looks_first = in_doubt || at > 0 && !work.run.shadow;
+            match self.apply_one(work, &mut step, at, looks_first).await {
                 Ok(()) => applied.push(intent.service.clone()),
                 Err(Stop::Error(mut error)) => {
                     if !applied.is_empty() {
