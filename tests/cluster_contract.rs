@@ -223,7 +223,7 @@ async fn a_rollback_swaps_the_spec_with_the_previous_one(bench: Bench) {
     }
     // A scale counts as a spec: a rollback after it takes the replicas back.
     bench.apply(scale(2, 3), "9:3").await.expect("accepted");
-    bench.converged().await;
+    assert_eq!(bench.converged().await.update, UpdateState::None, "what was rolled back before is forgotten");
     bench.apply(rollback(&bench).await, "9:4").await.expect("accepted");
     assert_eq!(bench.converged().await.running, 2);
 }

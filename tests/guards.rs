@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use runbookd::config::{ArbitrationConfig, BrakeConfig, FreezeConfig};
 use runbookd::engine::guard::{
-    Bounds, Change, Company, Firing, Fleet, Freezes, Hand, Member, Situation, Stops, Verdict, before_change,
+    Bounds, Change, Company, Firing, Fleet, Freezes, Hand, Member, Situation, Stops, Updating, Verdict, before_change,
     before_effect, before_run,
 };
 use runbookd::engine::ledger::Ledger;
@@ -319,7 +319,7 @@ fn asked(settings: &Settings, world: &World) -> [bool; 3] {
         attempts_in_window: u32::try_from(world.attempts.iter().filter(|ago| **ago < window).count()).expect("few"),
         fleet,
         locked: world.locked.then_some(("service x", IncidentId(9))),
-        updating: world.updating.then_some("x"),
+        updating: if world.updating { Updating::Service("x") } else { Updating::None },
         hand: hand.as_ref(),
         arbitration: &arbitration,
     };

@@ -14,7 +14,7 @@ use crate::model::run::Run;
 use crate::model::step::Step;
 use crate::ports::{KnownAlert, PortError};
 use jiff::Timestamp;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -151,6 +151,8 @@ pub enum Input {
         answer: oneshot::Sender<Result<Freeze, CommandError>>,
     },
     CatalogSwapped,
+    /// The services in the middle of an update are these now.
+    Updating(BTreeSet<String>),
     Reconciled {
         asked: Timestamp,
         known: Result<Vec<KnownAlert>, PortError>,
@@ -187,7 +189,6 @@ impl Dispatcher {
         loop {
             // At every turn, so that a flood of other things keeps no timer waiting.
             self.board.tick(self.parts.clock.now());
-            self.publish_stops();
             self.flush();
             let committed = *intakes.borrow_and_update();
             let more = self.take_posts(committed).await;
@@ -340,6 +341,7 @@ impl Dispatcher {
             Input::RunHeld { run, reason } => board.run_held(&run, reason, now),
             Input::RunReleased { run } => board.run_released(&run, now),
             Input::CatalogSwapped => board.catalog_swapped(self.parts.catalog.load_full(), now),
+            Input::Updating(services) => board.saw_updating(services, now),
             Input::Reconciled { asked, known: Ok(known) } => board.reconciled(asked, &known, now),
             Input::Reconciled { known: Err(error), .. } => board.not_reconciled(&error.message, now),
             Input::TellOperators { key, title, text } => board.tell_operators(&key, &title, &text, now),
@@ -362,8 +364,10 @@ impl Dispatcher {
         self.parts.metrics.set_journal_healthy(self.parts.journal.health().is_ok());
     }
 
-    /// Stages what the board wrote, then does what it wants done.
+    /// Stages what the board wrote, then does what it wants done. The executors hear first of what stops them, whatever brought it about: a post can pull the
+    /// fleet brake.
     fn flush(&mut self) {
+        self.publish_stops();
         let Out { writes, starts, wakes, stops, verified, verify, effectiveness, messages, reconcile } =
             self.board.take_out();
         if !writes.is_empty() {

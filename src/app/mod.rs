@@ -88,6 +88,8 @@ pub enum CommandError {
     #[error("{0}")]
     NoFreeze(String),
     #[error("{0}")]
+    NoRule(String),
+    #[error("{0}")]
     Conflict(String),
     /// What it needs to know could not be asked.
     #[error("{0}")]
@@ -105,6 +107,9 @@ impl App {
         let left_behind = found.last_message;
         let catalog = parts.catalog.load_full();
         let mut board = Board::new(parts.config.clone(), catalog, parts.metrics.clone(), parts.alerts.is_some());
+        if let Some(services) = watcher::at_start(&parts).await {
+            board.saw_updating(services, now);
+        }
         board.recover(found, now);
         // Before any run goes on: what of this still fires?
         catch_up(&parts, &mut board).await;
@@ -121,7 +126,7 @@ impl App {
         if let Some(alerts) = parts.alerts.clone() {
             tasks.push(tokio::spawn(reconciler::run(parts.clone(), alerts, inbox.clone(), reconcile.clone())));
         }
-        tasks.push(tokio::spawn(watcher::run(parts.clone(), seen.clone())));
+        tasks.push(tokio::spawn(watcher::run(parts.clone(), seen.clone(), inbox.clone())));
         tasks.push(tokio::spawn(scheduler::run(parts.clone(), seen)));
         tasks.push(tokio::spawn(prune(parts.clone())));
         if let Clock::System = parts.clock {

@@ -1,6 +1,6 @@
 //! `runbookd approvals`, `approve`, `deny`, `answer`: what waits for a person's word, and the word.
 
-use crate::cli::client::{ByArgs, Client, ServerArgs, print_json};
+use crate::cli::client::{ByArgs, Client, CommandArgs, IncidentArgs, ServerArgs, print_json};
 use crate::cli::table::time;
 use crate::http::view::{ApprovalCommand, IncidentView};
 use crate::model::incident::IncidentId;
@@ -25,19 +25,6 @@ pub struct ApproveArgs {
     /// The plan, as its message or `runbookd approvals` names it: exactly this is approved
     #[arg(long, value_name = "HASH")]
     plan: String,
-    #[command(flatten)]
-    by: ByArgs,
-    #[command(flatten)]
-    server: ServerArgs,
-}
-
-#[derive(Clone, Debug, clap::Args)]
-pub struct DenyArgs {
-    /// i42, or 42
-    id: IncidentId,
-    /// Why
-    #[arg(long, value_name = "TEXT", default_value = "")]
-    reason: String,
     #[command(flatten)]
     by: ByArgs,
     #[command(flatten)]
@@ -95,31 +82,43 @@ fn show(incident: &IncidentView) {
         }
         (None, Some(question)) => {
             println!("  {}", visible(question, 2_000));
-            println!("  runbookd answer {} {}", incident.id, approval.answers.join("|"));
+            let answers = approval.answers.iter().map(|one| format!("runbookd answer {} {}", incident.id, word(one)));
+            println!("  {}", answers.collect::<Vec<_>>().join("    or: "));
         }
         (None, None) => {}
     }
 }
 
-pub async fn approve(args: ApproveArgs, json: bool) -> anyhow::Result<ExitCode> {
-    let said = ApprovalCommand { by: args.by.name(), plan: args.plan, reason: String::new(), answer: String::new() };
-    say(&args.server, args.id, "approve", &said, json).await
+/// As one word of a shell.
+fn word(text: &str) -> String {
+    let text = visible(text, 200);
+    let plain = !text.is_empty() && text.chars().all(|c| c.is_alphanumeric() || "-_./:".contains(c));
+    if plain {
+        return text;
+    }
+    format!("'{}'", text.replace('\'', r"'\''"))
 }
 
-pub async fn deny(args: DenyArgs, json: bool) -> anyhow::Result<ExitCode> {
-    let said = ApprovalCommand { by: args.by.name(), plan: String::new(), reason: args.reason, answer: String::new() };
-    say(&args.server, args.id, "deny", &said, json).await
+pub async fn approve(args: ApproveArgs, json: bool) -> anyhow::Result<ExitCode> {
+    let said = ApprovalCommand { by: args.by.name(), plan: args.plan, reason: String::new(), answer: String::new() };
+    say(&args.server, args.id, ("approve", "approved"), &said, json).await
+}
+
+pub async fn deny(args: IncidentArgs, json: bool) -> anyhow::Result<ExitCode> {
+    let CommandArgs { reason, by, server } = args.command;
+    let said = ApprovalCommand { by: by.name(), plan: String::new(), reason, answer: String::new() };
+    say(&server, args.id, ("deny", "denied"), &said, json).await
 }
 
 pub async fn answer(args: AnswerArgs, json: bool) -> anyhow::Result<ExitCode> {
     let said = ApprovalCommand { by: args.by.name(), plan: String::new(), reason: String::new(), answer: args.answer };
-    say(&args.server, args.id, "answer", &said, json).await
+    say(&args.server, args.id, ("answer", "answered"), &said, json).await
 }
 
 async fn say(
     server: &ServerArgs,
     id: IncidentId,
-    verb: &str,
+    (verb, done): (&str, &str),
     said: &ApprovalCommand,
     json: bool,
 ) -> anyhow::Result<ExitCode> {
@@ -129,6 +128,12 @@ async fn say(
         return Ok(ExitCode::SUCCESS);
     }
     let incident: IncidentView = serde_json::from_value(answer)?;
+    let so_far = incident.approval.as_ref().filter(|approval| approval.verdict.is_none() && !approval.given.is_empty());
+    if let Some(approval) = so_far {
+        println!("{done}; that is {} of {} who must", approval.given.len(), approval.people);
+    } else {
+        println!("{done}");
+    }
     println!("incident {}: {}, {}", incident.id, incident.state, visible(&incident.reason.to_string(), 500));
     Ok(ExitCode::SUCCESS)
 }

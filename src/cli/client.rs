@@ -1,6 +1,7 @@
 //! Talks to a running server over its public API.
 
 use crate::http::problem::Problem;
+use crate::model::incident::IncidentId;
 use anyhow::{Context, anyhow, bail};
 use reqwest::{Method, RequestBuilder, StatusCode};
 use serde::de::DeserializeOwned;
@@ -22,12 +23,39 @@ pub struct ServerArgs {
     pub token_file: Option<PathBuf>,
 }
 
-/// Who commands, and why.
+/// Who commands.
 #[derive(Clone, Debug, clap::Args)]
 pub struct ByArgs {
     /// Who you are [default: your user name]
     #[arg(long, value_name = "NAME")]
     by: Option<String>,
+}
+
+/// A command to a server: who gives it, and why.
+#[derive(Clone, Debug, clap::Args)]
+pub struct CommandArgs {
+    /// Why
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    pub reason: String,
+    #[command(flatten)]
+    pub by: ByArgs,
+    #[command(flatten)]
+    pub server: ServerArgs,
+}
+
+impl CommandArgs {
+    pub async fn send<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
+        Client::new(&self.server)?.command(path, &self.by.name(), &self.reason).await
+    }
+}
+
+/// A command about one incident.
+#[derive(Clone, Debug, clap::Args)]
+pub struct IncidentArgs {
+    /// i42, or 42
+    pub id: IncidentId,
+    #[command(flatten)]
+    pub command: CommandArgs,
 }
 
 impl ByArgs {

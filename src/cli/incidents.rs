@@ -1,6 +1,6 @@
 //! `runbookd incidents`: listed, shown, acknowledged, closed.
 
-use crate::cli::client::{ByArgs, Client, ServerArgs, print_json};
+use crate::cli::client::{Client, IncidentArgs, ServerArgs, print_json};
 use crate::cli::stops;
 use crate::cli::table::{cell, name_of, print, span, state, table, time};
 use crate::http::view::{IncidentDetail, IncidentPage, IncidentView};
@@ -26,9 +26,9 @@ enum Action {
     /// Show one with its history, runs and alerts
     Show(OneArgs),
     /// Say that you have it
-    Ack(CommandArgs),
+    Ack(IncidentArgs),
     /// Close it, whatever fires
-    Close(CommandArgs),
+    Close(IncidentArgs),
 }
 
 #[derive(Clone, Debug, clap::Args)]
@@ -58,19 +58,6 @@ struct ListArgs {
 struct OneArgs {
     /// i42, or 42
     id: IncidentId,
-    #[command(flatten)]
-    server: ServerArgs,
-}
-
-#[derive(Clone, Debug, clap::Args)]
-struct CommandArgs {
-    /// i42, or 42
-    id: IncidentId,
-    /// Why
-    #[arg(long, value_name = "TEXT", default_value = "")]
-    reason: String,
-    #[command(flatten)]
-    by: ByArgs,
     #[command(flatten)]
     server: ServerArgs,
 }
@@ -188,9 +175,8 @@ fn head(incident: &IncidentView) {
     }
 }
 
-async fn command(args: CommandArgs, verb: &str, json: bool) -> anyhow::Result<()> {
-    let path = format!("/api/v1/incidents/{}/{verb}", args.id);
-    let answer: Value = Client::new(&args.server)?.command(&path, &args.by.name(), &args.reason).await?;
+async fn command(args: IncidentArgs, verb: &str, json: bool) -> anyhow::Result<()> {
+    let answer: Value = args.command.send(&format!("/api/v1/incidents/{}/{verb}", args.id)).await?;
     if json {
         print_json(&answer);
     } else {

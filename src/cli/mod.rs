@@ -58,7 +58,7 @@ pub enum Command {
     /// Approve a plan: exactly what it shows is done
     Approve(approvals::ApproveArgs),
     /// Say no to a plan or a question
-    Deny(approvals::DenyArgs),
+    Deny(client::IncidentArgs),
     /// Answer a runbook's question
     Answer(approvals::AnswerArgs),
     /// Run a runbook, if a rule `on: manual` allows it
@@ -128,7 +128,10 @@ pub fn run(cli: Cli) -> ExitCode {
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("runbookd: {error:#}");
-        ExitCode::from(1)
+        // What the server could not read was asked for wrongly.
+        let wrong =
+            error.downcast_ref::<client::Refused>().is_some_and(|refused| [400, 422].contains(&refused.0.status));
+        ExitCode::from(if wrong { 2 } else { 1 })
     })
 }
 

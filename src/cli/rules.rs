@@ -1,10 +1,11 @@
 //! `runbookd rules`: the rules in force, with what their attempts came to; their breakers, which a person closes; and how far those of `mode: earned` may go,
 //! which a person can decide, too.
 
-use crate::cli::client::{ByArgs, Client, ServerArgs, print_json};
-use crate::cli::table::{cell, print, table};
-use crate::http::view::RuleView;
+use crate::cli::client::{Client, CommandArgs, ServerArgs, print_json};
+use crate::cli::table::{cell, print, table, time};
+use crate::http::view::{BreakerView, RuleView};
 use crate::model::duration::Duration;
+use crate::model::text::visible;
 use serde_json::Value;
 use std::process::ExitCode;
 
@@ -39,13 +40,8 @@ struct ListArgs {
 struct OneArgs {
     /// The rule
     name: String,
-    /// Why
-    #[arg(long, value_name = "TEXT", default_value = "")]
-    reason: String,
     #[command(flatten)]
-    by: ByArgs,
-    #[command(flatten)]
-    server: ServerArgs,
+    command: CommandArgs,
 }
 
 pub async fn run(args: RulesArgs, json: bool) -> anyhow::Result<ExitCode> {
@@ -82,7 +78,7 @@ async fn list(args: ListArgs, json: bool) -> anyhow::Result<()> {
         table(&["rule", "runbook", "mode", "breaker", "helped", "did not", "flapped", "time to resolve", "verify"]);
     for rule in &rules {
         let kept = &rule.effectiveness;
-        let time = kept.time_to_resolve_seconds.map(|secs| Duration::from_secs(secs.round() as u64).to_string());
+        let took = kept.time_to_resolve_seconds.map(|secs| Duration::from_secs(secs.round() as u64).to_string());
         rows.add_row([
             cell(&rule.name),
             cell(rule.runbook.as_deref().unwrap_or("-")),
@@ -91,21 +87,28 @@ async fn list(args: ListArgs, json: bool) -> anyhow::Result<()> {
             cell(kept.helped.to_string()),
             cell(kept.did_not_help.to_string()),
             cell(kept.flapped.to_string()),
-            cell(time.unwrap_or_else(|| "-".to_string())),
+            cell(took.unwrap_or_else(|| "-".to_string())),
             cell(if rule.runbook.is_some() { &rule.verify } else { "-" }),
         ]);
     }
     print(&rows);
+    for rule in &rules {
+        if let Some(BreakerView { opened_at, after }) = &rule.breaker {
+            let (name, since, s) = (visible(&rule.name, 200), time(*opened_at), if *after == 1 { "" } else { "s" });
+            println!(
+                "{name} starts no run since {since}: {after} attempt{s} in a row did not help; when that is mended: runbookd rules close-breaker {name}"
+            );
+        }
+    }
     Ok(())
 }
 
 async fn command(args: OneArgs, verb: &str, said: &str, json: bool) -> anyhow::Result<()> {
-    let client = Client::new(&args.server)?;
     let mut url = reqwest::Url::parse("http://any/api/v1/rules/")?;
     if let Ok(mut path) = url.path_segments_mut() {
         path.pop_if_empty().push(&args.name).push(verb);
     }
-    let answer: Value = client.command(url.path(), &args.by.name(), &args.reason).await?;
+    let answer: Value = args.command.send(url.path()).await?;
     if json {
         print_json(&answer);
     } else {

@@ -1,6 +1,6 @@
 //! `runbookd run`: asks for a runbook to be run. The server needs a rule `on: manual` that takes it, and acts by that rule's grant and guards.
 
-use crate::cli::client::{ByArgs, Client, Refused, ServerArgs, print_json};
+use crate::cli::client::{ByArgs, Client, ServerArgs, print_json};
 use crate::cli::runs::timeline;
 use crate::cli::table::name_of;
 use crate::http::view::{IncidentDetail, IncidentPage, RunAccepted, RunDetail, RunRequest};
@@ -54,16 +54,7 @@ pub async fn run(args: RunArgs, json: bool) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::from(2));
     }
     let wish = RunRequest { runbook: args.runbook.clone(), set, by: args.by.name(), request: None };
-    let accepted: RunAccepted = match client.post("/api/v1/runs", &wish).await {
-        Ok(accepted) => accepted,
-        Err(error) => match error.downcast_ref::<Refused>() {
-            Some(Refused(problem)) if [400, 422].contains(&problem.status) => {
-                eprintln!("runbookd run: {}", problem.detail);
-                return Ok(ExitCode::from(2));
-            }
-            _ => return Err(error),
-        },
-    };
+    let accepted: RunAccepted = client.post("/api/v1/runs", &wish).await?;
     if !args.wait {
         if json {
             print_json(&serde_json::to_value(&accepted)?);

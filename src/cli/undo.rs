@@ -1,6 +1,6 @@
 //! `runbookd undo`: shows what would put back what a run did, and does it when told to.
 
-use crate::cli::client::{ByArgs, Client, ServerArgs, print_json};
+use crate::cli::client::{Client, CommandArgs, print_json};
 use crate::cli::table::{cell, print, state, table};
 use crate::http::view::{UndoRequest, UndoStarted, UndoView};
 use crate::model::run::RunId;
@@ -17,35 +17,34 @@ pub struct UndoArgs {
     /// Carry out this plan and no other, as it was shown before
     #[arg(long, value_name = "HASH", requires = "yes")]
     plan: Option<String>,
-    /// Why
-    #[arg(long, value_name = "TEXT", default_value = "")]
-    reason: String,
     #[command(flatten)]
-    by: ByArgs,
-    #[command(flatten)]
-    server: ServerArgs,
+    command: CommandArgs,
 }
 
 /// Exit code 1 when the plan is refused.
 pub async fn run(args: UndoArgs, json: bool) -> anyhow::Result<ExitCode> {
-    let client = Client::new(&args.server)?;
+    let CommandArgs { reason, by, server } = args.command;
+    let client = Client::new(&server)?;
     let path = format!("/api/v1/runs/{}/undo", args.run);
     let view: UndoView = client.get(&path).await?;
     let refused = ExitCode::from(u8::from(view.refused.is_some()));
-    if !args.yes {
+    if !args.yes || view.refused.is_some() {
         if json {
             print_json(&serde_json::to_value(&view)?);
         } else {
             show(&view);
+            if view.refused.is_none() {
+                println!("to carry it out: runbookd undo {} --yes --plan {}", view.run, view.plan);
+            }
         }
         return Ok(refused);
     }
     if !json {
         show(&view);
+        println!();
     }
     let plan = args.plan.unwrap_or_else(|| view.plan.clone());
-    let started: UndoStarted =
-        client.post(&path, &UndoRequest { by: args.by.name(), reason: args.reason, plan }).await?;
+    let started: UndoStarted = client.post(&path, &UndoRequest { by: by.name(), reason, plan }).await?;
     if json {
         print_json(&serde_json::to_value(&started)?);
     } else {
@@ -68,8 +67,7 @@ fn show(view: &UndoView) {
     } else {
         print(&rows);
     }
-    match &view.refused {
-        Some(why) => println!("refused: {}", visible(why, 2_000)),
-        None => println!("to carry it out: runbookd undo {} --yes --plan {}", view.run, view.plan),
+    if let Some(why) = &view.refused {
+        println!("refused: {}", visible(why, 2_000));
     }
 }

@@ -42,7 +42,7 @@ impl Default for BrakeConfig {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ArbitrationConfig {
-    /// A service that another hand has changed is left alone for so long. With it the cluster is watched.
+    /// A service that another hand has changed is left alone for so long.
     #[serde(deserialize_with = "duration_or_none")]
     pub hands: Option<Duration>,
     /// No rule scales back for so long what another rule has scaled.

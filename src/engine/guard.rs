@@ -8,7 +8,7 @@ mod hands;
 pub use at_once::{Company, Member, caps_services, nodes, stacks};
 pub use fleet::Fleet;
 pub use freeze::{Freezes, in_force};
-pub use hands::Hand;
+pub use hands::{Hand, Updating};
 
 use crate::config::ArbitrationConfig;
 use crate::model::cluster::{self, Service, ServiceChange, ServiceIntent};
@@ -107,8 +107,8 @@ pub struct Situation<'a> {
     pub fleet: Fleet<'a>,
     /// The first target that another incident has locked.
     pub locked: Option<(&'a str, IncidentId)>,
-    /// The first target that is in the middle of an update, as far as the cluster is watched.
-    pub updating: Option<&'a str>,
+    /// The first target that is, or may be, in the middle of an update.
+    pub updating: Updating<'a>,
     /// Who else changed one of the targets last.
     pub hand: Option<&'a Hand>,
     pub arbitration: &'a ArbitrationConfig,

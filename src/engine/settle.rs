@@ -69,7 +69,8 @@ pub fn settle(intent: &ServiceIntent, step: &str, service: &Service) -> Settled 
     }
 }
 
-/// Has a rollback begun since the intent? Every change of the spec begins a new update state, so one from before would be gone with the version.
+/// Has a rollback begun since the intent? Whatever changes in the spec, the number of replicas or a label alone too, Swarm forgets the state of the update
+/// before, so one from before would be gone with the version. (That state moves the version as well: no intent is decided on while a rollback is under way.)
 fn was_taken_back(intent: &ServiceIntent, service: &Service) -> bool {
     use UpdateState::{RollbackCompleted, RollbackPaused, RollbackStarted};
     service.version > intent.version && matches!(service.update, RollbackStarted | RollbackCompleted | RollbackPaused)

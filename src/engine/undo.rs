@@ -78,7 +78,8 @@ pub struct Cluster {
 
 /// The undo of a run with these steps.
 pub fn plan(run: RunId, steps: &[Step], cluster: Cluster) -> Plan {
-    let mut writer = Writer { cluster, body: String::new(), allow: Vec::new() };
+    let mut writer = Writer { cluster, first: Vec::new(), body: String::new(), allow: Vec::new() };
+    writer.first = steps.iter().filter(|step| step.had_effect()).filter_map(|step| step.intent.as_ref()).collect();
     let mut lines = Vec::new();
     for step in steps.iter().rev().filter(|step| step.had_effect()) {
         let Some(intent) = &step.intent else { continue };
@@ -99,7 +100,8 @@ pub fn in_force(run: &Run, found: Option<&Arc<Rule>>) -> Option<Arc<Rule>> {
     }
 }
 
-/// What the run of an undo may do: what the run that it undoes did, turned round, on those targets only. The bounds are those of the rule in force.
+/// What the run of an undo may do: what the run that it undoes did, turned round, on those targets only. The bounds are those of the rule in force, and what
+/// freezes that rule freezes its undo.
 fn rule(run: &Run, in_force: Option<&Rule>) -> Rule {
     let allow: Vec<(String, String)> = serde_json::from_value(run.input.params["allow"].clone()).unwrap_or_default();
     let grants = allow
@@ -108,17 +110,22 @@ fn rule(run: &Run, in_force: Option<&Rule>) -> Rule {
     Rule {
         allow: grants.collect(),
         replicas: in_force.and_then(|rule| rule.replicas),
+        at_once: in_force.map(|rule| rule.at_once).unwrap_or_default(),
+        tags: in_force.map(|rule| rule.tags.clone()).unwrap_or_default(),
+        freeze: in_force.map(|rule| rule.freeze.clone()).unwrap_or_default(),
         ..Rule::matching(&run.rule, Vec::new())
     }
 }
 
-struct Writer {
+struct Writer<'a> {
     cluster: Cluster,
+    /// What the run did, in order: what it found is what its first step on a target found.
+    first: Vec<&'a Intent>,
     body: String,
     allow: Vec<(String, String)>,
 }
 
-impl Writer {
+impl Writer<'_> {
     fn undo(&mut self, step: &Step, intent: &Intent) -> Undo {
         match intent {
             Intent::Services(all) => match all.as_slice() {
@@ -155,8 +162,15 @@ impl Writer {
 
     fn scale(&mut self, at: usize, service: &Service, from: u64, to: u64) -> Undo {
         let name = &service.name;
-        if service.replicas == from {
-            return Undo::AsBefore(format!("{name} has {from} replicas"));
+        let found = self.first.iter().find_map(|intent| match intent {
+            Intent::Services(all) => all.iter().find_map(|one| match one.change {
+                ServiceChange::Scale { from, .. } if one.id == service.id => Some(from),
+                _ => None,
+            }),
+            _ => None,
+        });
+        if service.replicas == from || found == Some(service.replicas) {
+            return Undo::AsBefore(format!("{name} has {} replicas", service.replicas));
         }
         if service.replicas != to {
             let now = service.replicas;
@@ -263,8 +277,16 @@ impl Writer {
             NodeChange::Role { from, to } => ("role", from, to, &mut node.role),
             NodeChange::Remove => return Undo::Cannot("a node that was removed joins anew, or not at all".to_string()),
         };
-        if now == from {
-            return Undo::AsBefore(format!("the {field} of node {name} is {from}"));
+        let found = self.first.iter().find_map(|known| match known {
+            Intent::Node(first) if first.id == intent.id => match &first.change {
+                NodeChange::Availability { from, .. } if field == "availability" => Some(from),
+                NodeChange::Role { from, .. } if field == "role" => Some(from),
+                _ => None,
+            },
+            _ => None,
+        });
+        if now == from || found == Some(&*now) {
+            return Undo::AsBefore(format!("the {field} of node {name} is {now}"));
         }
         if now != to {
             return Undo::Changed(format!("the {field} of node {name} is {now}, not {to} as the run set it"));

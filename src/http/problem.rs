@@ -132,9 +132,10 @@ impl From<crate::app::CommandError> for Problem {
     fn from(error: crate::app::CommandError) -> Self {
         use crate::app::CommandError;
         match &error {
-            CommandError::NotFound(_) | CommandError::NoRun(_) | CommandError::NoFreeze(_) => {
-                Problem::not_found(error.to_string())
-            }
+            CommandError::NotFound(_)
+            | CommandError::NoRun(_)
+            | CommandError::NoFreeze(_)
+            | CommandError::NoRule(_) => Problem::not_found(error.to_string()),
             CommandError::Conflict(_) => Problem::conflict(error.to_string()),
             CommandError::Unavailable(_) | CommandError::Stopping => Problem::unavailable(error.to_string()),
         }

@@ -60,7 +60,7 @@ async fn a_plan_is_carried_out_when_enough_people_have_approved_it() {
     assert_eq!((&trust["trusted"], &trust["streak"]), (&json!(true), &json!(1)), "{trust}");
     let demoted = stage.post("/api/v1/rules/scale-by-approval/demote", br#"{"by":"ann","reason":"new"}"#).await.json();
     assert_eq!((&demoted["trusted"], &demoted["why"]), (&json!(false), &json!("by ann: new")));
-    assert!(stage.post("/api/v1/rules/nope/promote", br#"{"by":"ann"}"#).await.problem(409).contains("no rule"));
+    assert!(stage.post("/api/v1/rules/nope/promote", br#"{"by":"ann"}"#).await.problem(404).contains("no rule"));
     stage.stop().await;
 }
 

@@ -74,7 +74,7 @@ async fn an_undo_says_who_and_which_plan() {
     stage.post("/api/v1/pause", br#"{"by":"bob","reason":"migration"}"#).await;
     let wish = json!({ "by": "ann", "plan": plan["plan"] });
     let detail = stage.post("/api/v1/runs/r1/undo", wish.to_string().as_bytes()).await.problem(409);
-    assert!(detail.contains("paused by bob: migration"), "{detail}");
+    assert!(detail.contains("paused (by bob: migration)"), "{detail}");
     assert_eq!(replicas(&stage).await, 3);
     stage.stop().await;
 }

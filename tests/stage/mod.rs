@@ -26,8 +26,8 @@ use runbookd::model::node_group::{GroupIntent, NodeGroup};
 use runbookd::model::silence::SilenceIntent;
 use runbookd::model::{alert, label::Labels, payload};
 use runbookd::ports::{
-    Alerts, Cluster, DeliverError, Humans, Journal, KnownAlert, NewIntake, NodeGroups, PortError, PostAnswer, Posts,
-    Queries, Reload, Reloaded, Sample,
+    Alerts, Cluster, DeliverError, ErrorReason, Humans, Journal, KnownAlert, NewIntake, NodeGroups, PortError,
+    PostAnswer, Posts, Queries, Reload, Reloaded, Sample,
 };
 use runbookd::runbook::catalog::{Catalog, Offers};
 use runbookd::runbook::evaluate::Evaluator;
@@ -36,6 +36,7 @@ use std::future::{Future, pending};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 /// Reload targets of every scenario: `settled` has nothing to reload; those of the shipped rules render the shipped templates.
 fn reload_targets() -> BTreeMap<String, ReloadTarget> {
@@ -65,6 +66,9 @@ pub struct Stage {
     pub reload: Arc<SimReload>,
     pub silences: Arc<Mutex<Vec<SilenceIntent>>>,
     pub posts: Arc<SimPosts>,
+    pub posts_unreachable: Arc<AtomicBool>,
+    /// How long each call to the cluster takes.
+    pub cluster_takes: Arc<Mutex<Duration>>,
     /// What Prometheus answers to each expression; to any other it answers nothing.
     pub prometheus: Prometheus,
     pub files: tempfile::TempDir,
@@ -113,6 +117,8 @@ impl Stage {
             reloads: Arc::default(),
             silences: Arc::default(),
             posts: Arc::new(SimPosts::new(["ticketing"])),
+            posts_unreachable: Arc::default(),
+            cluster_takes: Arc::default(),
             prometheus: Arc::new(Mutex::new(Ok(scenario.prometheus.clone()))),
             files,
             config: Arc::new(config),
@@ -167,6 +173,8 @@ impl Stage {
             reload: self.reload.clone(),
             silences: self.silences.clone(),
             posts: self.posts.clone(),
+            posts_unreachable: self.posts_unreachable.clone(),
+            cluster_takes: self.cluster_takes.clone(),
             prometheus: self.prometheus.clone(),
         });
         let parts = Parts {
@@ -194,7 +202,7 @@ impl Stage {
 /// A journal makes what is staged durable soon by itself; the one in memory has no thread to do so.
 async fn flush(journal: std::sync::Weak<MemoryJournal>) {
     loop {
-        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
         let Some(journal) = journal.upgrade() else { return };
         drop(journal.commit());
     }
@@ -238,6 +246,8 @@ struct Outside {
     reload: Arc<SimReload>,
     silences: Arc<Mutex<Vec<SilenceIntent>>>,
     posts: Arc<SimPosts>,
+    posts_unreachable: Arc<AtomicBool>,
+    cluster_takes: Arc<Mutex<Duration>>,
     prometheus: Prometheus,
 }
 
@@ -248,51 +258,60 @@ impl Outside {
         }
         call.await
     }
+
+    /// A call to the cluster: what it says is so at its end.
+    async fn cluster<T>(&self, call: impl Future<Output = T>) -> T {
+        let takes = *self.cluster_takes.lock().expect("unpoisoned");
+        if !takes.is_zero() {
+            tokio::time::sleep(takes).await;
+        }
+        self.living(call).await
+    }
 }
 
 #[async_trait]
 impl Cluster for Outside {
     async fn services(&self) -> Result<Vec<Service>, PortError> {
-        self.living(self.cluster.services()).await
+        self.cluster(self.cluster.services()).await
     }
     async fn service(&self, name: &str) -> Result<Service, PortError> {
-        self.living(self.cluster.service(name)).await
+        self.cluster(self.cluster.service(name)).await
     }
     async fn tasks(&self, service: &str) -> Result<Vec<Task>, PortError> {
-        self.living(self.cluster.tasks(service)).await
+        self.cluster(self.cluster.tasks(service)).await
     }
     async fn nodes(&self) -> Result<Vec<Node>, PortError> {
-        self.living(self.cluster.nodes()).await
+        self.cluster(self.cluster.nodes()).await
     }
     async fn apply(&self, intent: &ServiceIntent, step: &str) -> Result<(), PortError> {
-        self.living(Cluster::apply(&*self.cluster, intent, step)).await
+        self.cluster(Cluster::apply(&*self.cluster, intent, step)).await
     }
     async fn convergence(&self, service: &str) -> Result<Convergence, PortError> {
-        self.living(self.cluster.convergence(service)).await
+        self.cluster(self.cluster.convergence(service)).await
     }
     async fn apply_node(&self, intent: &NodeIntent) -> Result<(), PortError> {
-        self.living(self.cluster.apply_node(intent)).await
+        self.cluster(self.cluster.apply_node(intent)).await
     }
     async fn start_job(&self, job: &JobIntent, step: &str) -> Result<(), PortError> {
-        self.living(self.cluster.start_job(job, step)).await
+        self.cluster(self.cluster.start_job(job, step)).await
     }
     async fn job(&self, name: &str) -> Result<JobState, PortError> {
-        self.living(self.cluster.job(name)).await
+        self.cluster(self.cluster.job(name)).await
     }
     async fn jobs(&self) -> Result<Vec<String>, PortError> {
-        self.living(self.cluster.jobs()).await
+        self.cluster(self.cluster.jobs()).await
     }
     async fn remove_job(&self, name: &str) -> Result<(), PortError> {
-        self.living(self.cluster.remove_job(name)).await
+        self.cluster(self.cluster.remove_job(name)).await
     }
     async fn listen(&self, changed: &tokio::sync::Notify) -> Result<(), PortError> {
         self.living(self.cluster.listen(changed)).await
     }
     async fn join_token(&self, role: JoinRole) -> Result<JoinToken, PortError> {
-        self.living(self.cluster.join_token(role)).await
+        self.cluster(self.cluster.join_token(role)).await
     }
     async fn ping(&self) -> Result<(), PortError> {
-        self.living(self.cluster.ping()).await
+        self.cluster(self.cluster.ping()).await
     }
 }
 
@@ -321,7 +340,13 @@ impl Queries for Outside {
 #[async_trait]
 impl Posts for Outside {
     async fn post(&self, target: &str, body: &serde_json::Value) -> Result<PostAnswer, PortError> {
-        self.living(self.posts.post(target, body)).await
+        self.living(async {
+            if self.posts_unreachable.load(Ordering::Acquire) {
+                return Err(PortError::transient(ErrorReason::Unreachable, format!("{target} cannot be reached")));
+            }
+            self.posts.post(target, body).await
+        })
+        .await
     }
     fn targets(&self) -> Vec<String> {
         self.posts.targets()

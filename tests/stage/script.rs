@@ -17,6 +17,7 @@ use serde::Deserialize;
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -87,6 +88,10 @@ pub enum Action {
     Wait(Duration),
     Fault(FaultName),
     Reachable(bool),
+    /// Every call to the cluster takes so long from now on.
+    ClusterTakes(Duration),
+    /// While true, whom `http_post` posts to cannot be reached.
+    PostsUnreachable(bool),
     /// Another hand sets the replicas of a service.
     Hand {
         service: String,
@@ -269,6 +274,8 @@ impl Play<'_> {
             Action::Wait(time) => self.wait(time.std()).await,
             Action::Fault(name) => self.stage.cluster.inject(self.fault(*name).await),
             Action::Reachable(reachable) => self.stage.cluster.set_reachable(*reachable),
+            Action::ClusterTakes(time) => *self.stage.cluster_takes.lock().expect("unpoisoned") = time.std(),
+            Action::PostsUnreachable(so) => self.stage.posts_unreachable.store(*so, Ordering::Release),
             Action::Hand { service, replicas } => self.hand(service, *replicas).await,
             Action::HandImage { service, image } => {
                 let to = SpecFields { image: Some(image.clone()), ..SpecFields::default() };

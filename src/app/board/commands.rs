@@ -1,8 +1,9 @@
-//! What people ask of the board about one incident: acknowledge, close.
+//! What people ask of the board about one incident: acknowledge, close; and what they are told of a rule that is not there.
 
 use super::Board;
 use crate::app::{CommandError, report};
 use crate::engine::lifecycle::Event;
+use crate::model::diagnostic::nearest;
 use crate::model::incident::{Incident, IncidentId, Reason, State};
 use jiff::Timestamp;
 
@@ -50,6 +51,15 @@ impl Board {
         let text = if why.is_empty() { format!("closed by {by}") } else { format!("closed by {by}: {why}") };
         self.step(id, Event::Closed, Reason::new("closed", text), now);
         self.found(id)
+    }
+
+    /// Somebody named a rule that is not there.
+    pub(super) fn no_rule(&self, name: &str) -> CommandError {
+        let help = match nearest(name, self.catalog.rules.iter().map(|rule| rule.name.as_str())) {
+            Some(near) => format!("did you mean {near}?"),
+            None => "`runbookd rules` lists them".to_string(),
+        };
+        CommandError::NoRule(format!("there is no rule {name:?}; {help}"))
     }
 
     fn found(&self, id: IncidentId) -> Result<Incident, CommandError> {

@@ -94,8 +94,11 @@ impl Board {
         ))
     }
 
-    /// A person closes the breaker of a rule.
+    /// A person closes the breaker of a rule. One that is gone from the files may have an open one, too.
     pub fn close_breaker(&mut self, rule: &str, by: &str, reason: &str, now: Timestamp) -> Result<(), CommandError> {
+        if self.catalog.rule(rule).is_none() && !self.effectiveness.contains_key(rule) {
+            return Err(self.no_rule(rule));
+        }
         let closed = Closed { by: by.to_string(), reason: reason.to_string(), at: now };
         let open = self.effectiveness.get_mut(rule).is_some_and(|kept| Arc::make_mut(kept).close(closed));
         if !open {

@@ -3,10 +3,9 @@
 
 use super::Board;
 use crate::app::report;
-use crate::engine::guard::Hand;
+use crate::engine::guard::{Hand, Updating};
 use crate::engine::lifecycle;
 use crate::engine::route;
-use crate::model::cluster::UpdateState;
 use crate::model::duration::Duration;
 use crate::model::effect::target_name;
 use crate::model::event::{Event, On, Seen};
@@ -15,6 +14,7 @@ use crate::model::rule::Rule;
 use crate::ports::Write;
 use jiff::Timestamp;
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// Under this and its name the journal remembers what of the cluster was told last.
@@ -42,10 +42,6 @@ impl Board {
         self.note_hand(&event);
         if let Some(seen) = event.seen.take() {
             self.remember_seen(seen);
-            // An update may have come to its end.
-            if self.counts.get(&State::Held).is_some_and(|held| *held > 0) {
-                self.consider_held("updating", now);
-            }
         }
         // One without labels tells nothing, it is only to be remembered.
         if event.labels.is_empty() {
@@ -159,11 +155,27 @@ impl Board {
         }
     }
 
-    /// Is a service in the middle of an update, as far as the cluster is watched?
-    pub(super) fn is_updating(&self, service: &str) -> bool {
-        let seen = self.seen.get(&format!("service {service}"));
-        let update = seen.and_then(|seen| serde_json::from_value::<UpdateState>(seen["update"].clone()).ok());
-        update.is_some_and(UpdateState::in_progress)
+    /// These services, and no others, are in the middle of an update. It is not journalled: the cluster itself knows, and is asked at every start.
+    pub fn saw_updating(&mut self, services: BTreeSet<String>, now: Timestamp) {
+        if self.updating.as_ref() == Some(&services) {
+            return;
+        }
+        self.updating = Some(services);
+        // One may have come to its end.
+        if self.counts.get(&State::Held).is_some_and(|held| *held > 0) {
+            self.consider_held("updating", now);
+        }
+    }
+
+    /// Of services that a grant names, each with what it is for: a rule that only may roll one back is there to end an update.
+    pub(super) fn updating_of<'a>(&self, services: &'a [(&str, String)]) -> Updating<'a> {
+        let mut named = services.iter().filter(|(primitive, _)| *primitive != "rollback").map(|(_, name)| name);
+        match &self.updating {
+            None => named.next().map_or(Updating::None, |name| Updating::Unknown(name)),
+            Some(updating) => {
+                named.find(|name| updating.contains(*name)).map_or(Updating::None, |name| Updating::Service(name))
+            }
+        }
     }
 
     fn remember_seen(&mut self, Seen { what, state }: Seen) {

@@ -149,8 +149,20 @@ impl Board {
     /// What it fires for is older than what was done about it: no flap, and no new attempt before that has had its time to show.
     fn fires_still(&mut self, id: IncidentId, now: Timestamp) {
         self.edit(id, |incident| incident.closed_at = None);
+        self.lock_again(id);
         let text = "it fires since before its last run had its effect, which is given its time to show";
         self.step(id, Event::Decaying, Reason::new("decaying", text), now);
+    }
+
+    /// It is verified again, so its targets are its own again until that ends. One that another incident has taken meanwhile stays with that one: to verify
+    /// changes nothing, and the next attempt asks for its locks as any does. After a restart between the two only what the rule names literally is known.
+    fn lock_again(&mut self, id: IncidentId) {
+        let Some(incident) = self.incidents.get(&id) else { return };
+        let mut targets = self.rule_of(incident).map_or_else(Vec::new, |rule| Self::literal_targets(&rule, incident));
+        targets.extend(self.attempts.get(&id).into_iter().flat_map(|attempt| attempt.released.iter().cloned()));
+        targets.sort();
+        targets.dedup();
+        self.lock_free(id, targets);
     }
 
     /// Asks the guards before a run.
@@ -184,7 +196,7 @@ impl Board {
         let Some(incident) = self.incidents.get(&id) else { return };
         let breaker = self.open_breaker(&rule.name);
         let services = Self::literal_services(&rule, incident);
-        let updating = services.iter().find(|(primitive, name)| *primitive != "rollback" && self.is_updating(name));
+        let updating = self.updating_of(&services);
         let hands = services.iter().filter_map(|(_, name)| self.hands.get(name));
         let key = Self::key_of(incident);
         let situation = Situation {
@@ -199,7 +211,7 @@ impl Board {
             attempts_in_window,
             fleet: self.fleet(&targets),
             locked: self.locks.taken(id, &targets),
-            updating: updating.map(|(_, name)| name.as_str()),
+            updating,
             hand: hands.max_by_key(|hand| hand.at),
             arbitration: &self.config.arbitration,
         };
@@ -360,7 +372,11 @@ impl Board {
             return;
         }
         if self.incidents.get(&id).is_some_and(|incident| !incident.locks.is_empty()) {
-            self.edit(id, |incident| incident.locks.clear());
+            let mut released = Vec::new();
+            self.edit(id, |incident| released = std::mem::take(&mut incident.locks));
+            if let Some(attempt) = self.attempts.get_mut(&id) {
+                attempt.released = released;
+            }
         }
         for waiting in self.locks.release(id) {
             self.consider(waiting, now);

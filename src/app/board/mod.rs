@@ -97,6 +97,8 @@ pub struct Board {
     undoing: Option<crate::app::undo::Wish>,
     /// What other hands did to services lately.
     hands: HashMap<String, Hand>,
+    /// Services in the middle of an update; `None` before the cluster has answered for the first time.
+    updating: Option<BTreeSet<String>>,
     stops: Stops,
     stops_changed: bool,
     last_freeze: u64,
@@ -187,6 +189,7 @@ impl Board {
             trust: BTreeMap::new(),
             undoing: None,
             hands: HashMap::new(),
+            updating: None,
             stops: Stops::default(),
             stops_changed: true,
             last_freeze: 0,

@@ -75,7 +75,7 @@ impl Board {
         now: Timestamp,
     ) -> Result<Trust, CommandError> {
         let Some(found) = self.catalog.rule(rule) else {
-            return Err(CommandError::Conflict(format!("there is no rule {rule:?}")));
+            return Err(self.no_rule(rule));
         };
         if found.mode != Mode::Earned {
             let text =

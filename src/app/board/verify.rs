@@ -67,6 +67,8 @@ pub(super) struct Attempt {
     pub judged: bool,
     /// When it last had an effect; `None` when it had none.
     acted_at: Option<Timestamp>,
+    /// What its incident had locked when it was released.
+    pub released: Vec<String>,
 }
 
 impl Board {
@@ -74,7 +76,8 @@ impl Board {
     pub(super) fn attempted(&mut self, run: &Run, acted_at: Option<Timestamp>) {
         if run.handler != Handler::OnResolved {
             let (runbook, judged) = (run.runbook.clone(), self.is_judged(&run.rule, run.id));
-            let attempt = Attempt { run: run.id, runbook, started_at: run.started_at, judged, acted_at };
+            let released = Vec::new();
+            let attempt = Attempt { run: run.id, runbook, started_at: run.started_at, judged, acted_at, released };
             self.attempts.insert(run.incident, attempt);
         }
     }

@@ -17,15 +17,26 @@ pub struct Hand {
     pub changed: String,
 }
 
+/// What is known of updates of the services that a run is to change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Updating<'a> {
+    None,
+    /// This one is in the middle of one.
+    Service(&'a str),
+    /// The cluster could not be asked about this one since the start.
+    Unknown(&'a str),
+}
+
 /// The service is in the middle of an update: what a run would find is neither what was nor what is to be.
-pub(super) fn updating(service: Option<&str>) -> Verdict {
-    match service {
-        None => Verdict::Allow,
-        Some(name) => {
-            let text = format!("{name} is in the middle of an update that somebody began");
-            Verdict::Hold { until: None, page: Page::Later, reason: Reason::new("updating", text) }
+pub(super) fn updating(updating: Updating) -> Verdict {
+    let text = match updating {
+        Updating::None => return Verdict::Allow,
+        Updating::Service(name) => format!("{name} is in the middle of an update that somebody began"),
+        Updating::Unknown(name) => {
+            format!("the cluster has not answered yet, so it is not known whether {name} is in the middle of an update")
         }
-    }
+    };
+    Verdict::Hold { until: None, page: Page::Later, reason: Reason::new("updating", text) }
 }
 
 /// A person who has just changed a service knows more than the alert does.

@@ -68,7 +68,7 @@ fn calm() -> Situation<'static> {
         attempts_in_window: 0,
         fleet: nothing_done(),
         locked: None,
-        updating: None,
+        updating: Updating::None,
         hand: None,
         arbitration: &ARBITRATION,
     }
@@ -111,7 +111,9 @@ fn the_first_guard_that_does_not_allow_decides_and_names_the_figure() {
     check(Situation { attempts_in_window: 3, ..calm() }, "budget", "deny", "the budget is 3 per 1h");
     let locked = Some(("service web", IncidentId(4)));
     check(Situation { locked, ..calm() }, "lock", "hold", "service web is being worked on by incident i4");
-    check(Situation { updating: Some("web"), ..calm() }, "updating", "hold", "web is in the middle of an update");
+    let updating = |updating| Situation { updating, ..calm() };
+    check(updating(Updating::Service("web")), "updating", "hold", "web is in the middle of an update");
+    check(updating(Updating::Unknown("web")), "updating", "hold", "the cluster has not answered yet");
     let hand = Hand { service: "web".into(), at: at(940), changed: "image".into() };
     let says = "another hand changed web 1m ago (image); arbitration.hands leaves it 2m, 1m to go";
     check(Situation { hand: Some(&hand), ..calm() }, "another_hand", "hold", says);

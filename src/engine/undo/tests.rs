@@ -86,6 +86,26 @@ fn a_scale_goes_back_step_by_step() {
         with_web(|web| web.replicas = 4),
         &[&format!("0 changed: {since}"), &format!("refused: the cluster was changed since: {since}")],
     );
+    // Where the run found it: nothing of what it did on the way is done again.
+    check(
+        &on_web([scale(2, 5), scale(5, 2)]),
+        with_web(|web| web.replicas = 2),
+        &[
+            "1 as before: web has 2 replicas",
+            "0 as before: web has 2 replicas",
+            "refused: there is nothing that could be put back",
+        ],
+    );
+    check(
+        &on_web([scale(2, 5), scale(5, 2), scale(2, 3)]),
+        with_web(|web| web.replicas = 3),
+        &[
+            "2 does: web: 3 → 2 replicas",
+            "1 as before: web has 2 replicas",
+            "0 as before: web has 2 replicas",
+            "allow scale web",
+        ],
+    );
     // Another hand between two steps of the run.
     let since = "web has 5 replicas, not the 3 that the run set";
     check(
@@ -228,6 +248,16 @@ fn nodes_and_machines_go_back() {
             "allow activate n1",
         ],
     );
+    let activated = NodeChange::Availability { from: "drain".into(), to: "active".into() };
+    check(
+        &[on_node(0, drained()), on_node(1, activated)],
+        Cluster { nodes: vec![node("n1", "active", "worker")], ..Cluster::default() },
+        &[
+            "1 as before: the availability of node n1 is active",
+            "0 as before: the availability of node n1 is active",
+            "refused: there is nothing that could be put back",
+        ],
+    );
     let since = "the availability of node n1 is pause, not drain as the run set it";
     check(
         &[on_node(0, drained()), on_node(1, NodeChange::Remove)],
@@ -323,7 +353,8 @@ fn an_undo_may_do_what_its_plan_says_and_nothing_else() {
         started_at: jiff::Timestamp::UNIX_EPOCH,
         finished_at: None,
     };
-    let in_force = Rule { replicas: Some((2, 4)), ..Rule::matching("scale-out", Vec::new()) };
+    let tags = vec!["capacity".to_string()];
+    let in_force = Rule { replicas: Some((2, 4)), tags, ..Rule::matching("scale-out", Vec::new()) };
     let rule = rule(&run(json!([["scale", "web"], ["update", "*"]])), Some(&in_force));
     let allowed = |primitive: &str, target: &str| {
         crate::engine::guard::before_call(Some(&rule), &Labels::default(), primitive, target).is_ok()
@@ -332,5 +363,9 @@ fn an_undo_may_do_what_its_plan_says_and_nothing_else() {
     assert!(!allowed("scale", "web2"));
     assert!(!allowed("update", "web"));
     assert_eq!(rule.replicas, Some((2, 4)));
+    assert!(
+        crate::model::freeze::Scope::Tag("capacity".into()).covers(Some(&rule)),
+        "what freezes the rule freezes its undo"
+    );
     assert!(super::rule(&run(Value::Null), None).allow.is_empty());
 }

@@ -1,5 +1,7 @@
 //! The program as people start it: the demo, exit codes, messages that say how to mend it.
 
+mod people;
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
@@ -150,14 +152,24 @@ impl Server {
         Server { child, address }
     }
 
+    /// Sends a request and reads the whole answer.
+    fn ask(&self, line: &str, body: &str) -> String {
+        let mut stream = TcpStream::connect(&self.address).expect("it listens");
+        let length = body.len();
+        let request = format!(
+            "{line} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
+        );
+        stream.write_all(request.as_bytes()).expect("written");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("an answer");
+        answer
+    }
+
     /// Asks for readiness until it is as expected; the last answer.
     fn ready(&self, status: &str) -> String {
         let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
         loop {
-            let mut stream = TcpStream::connect(&self.address).expect("it listens");
-            stream.write_all(b"GET /readyz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").expect("written");
-            let mut answer = String::new();
-            stream.read_to_string(&mut answer).expect("an answer");
+            let answer = self.ask("GET /readyz", "");
             if answer.starts_with(&format!("HTTP/1.1 {status}")) {
                 return answer;
             }
