@@ -274,6 +274,7 @@ pub fn service_value(service: &Service) -> Value {
 mod tests {
     use super::*;
     use crate::engine::testing::service;
+    use crate::model::run::RunId;
 
     #[test]
     fn a_rollback_that_would_not_lead_back_is_refused() {
@@ -293,8 +294,6 @@ mod tests {
         // Another hand rolls it back at this moment: what is bad is the previous spec by now.
         check(web(Some("worse"), UpdateState::RollbackStarted), Err("being rolled back already"));
     }
-
-    use crate::model::run::RunId;
 
     fn read(found: &Service) -> Step {
         Step {

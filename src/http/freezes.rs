@@ -77,5 +77,6 @@ pub async fn end(
     let id: FreezeId = query::id(&id)?;
     let command = command(&shared, request).await?;
     let live = shared.need_live()?;
-    Ok(Json(live.need_app()?.unfreeze(id, &command.by).await?.into()))
+    let ended = live.need_app()?.unfreeze(id, &command.by).await?.into();
+    Ok(Json(FreezeView { in_force: false, ..ended }))
 }

@@ -148,8 +148,9 @@ impl Executor {
         let unchanged = decided.iter().all(|(intent, service)| intent::already_so(&intent.change, service));
         let companies = if unchanged { Vec::new() } else { self.stacks_of(work, &decided).await? };
         if !companies.is_empty() {
-            // To look at the others took a while.
+            // That look takes as long as the cluster does: the rule may be another by now.
             self.ask_guards(work, &step.primitive, &decided)?;
+            self.still_permitted(work)?;
         }
         let intents: Vec<ServiceIntent> = decided.into_iter().map(|(intent, _)| intent).collect();
         let before = match intents.as_slice() {

@@ -1,4 +1,5 @@
-//! Whether a run under way may begin an effect now. While it is paused or frozen it may not: it is suspended, not ended, up to its time limit; its reads and waits go on.
+//! Whether a run under way may begin an effect now. While it is paused or frozen it may not: it is suspended, not ended, up to its time limit; its reads
+//! and waits go on.
 
 use super::effect::Stop;
 use super::{Executor, Input, Work};
