@@ -189,7 +189,6 @@ impl Dispatcher {
         loop {
             // At every turn, so that a flood of other things keeps no timer waiting.
             self.board.tick(self.parts.clock.now());
-            self.publish_stops();
             self.flush();
             let committed = *intakes.borrow_and_update();
             let more = self.take_posts(committed).await;
@@ -365,8 +364,10 @@ impl Dispatcher {
         self.parts.metrics.set_journal_healthy(self.parts.journal.health().is_ok());
     }
 
-    /// Stages what the board wrote, then does what it wants done.
+    /// Stages what the board wrote, then does what it wants done. The executors hear first of what stops them, whatever brought it about: a post can pull the
+    /// fleet brake.
     fn flush(&mut self) {
+        self.publish_stops();
         let Out { writes, starts, wakes, stops, verified, verify, effectiveness, messages, reconcile } =
             self.board.take_out();
         if !writes.is_empty() {

@@ -158,11 +158,29 @@ pub fn changed_since(history: &[Step], change: &ServiceChange, service: &Service
             (then != service.replicas)
                 .then(|| moved("the number of replicas", then.to_string(), service.replicas.to_string()))
         }
-        ServiceChange::Update { to, .. } if to.image.is_some() => {
-            let then = seen.image?;
-            (!same_image(&then, &service.image)).then(|| moved("the image", then, service.image.clone()))
+        ServiceChange::Update { to, .. } => {
+            if let (Some(_), Some(then)) = (&to.image, &seen.image)
+                && !same_image(then, &service.image)
+            {
+                return Some(moved("the image", then.clone(), service.image.clone()));
+            }
+            to.labels.keys().find_map(|label| {
+                let (then, now) = (seen.label(label)?, service.labels.get(label).map(str::to_string));
+                let said = |value: Option<String>| value.unwrap_or_else(|| "not there".to_string());
+                (then != now).then(|| moved(&format!("the label {label}"), said(then), said(now)))
+            })
         }
-        _ => None,
+        // Where it leads hangs on what was there before: after another hand's update, a rollback takes that back.
+        ServiceChange::Rollback { .. } => {
+            let then = seen.templates?;
+            let now = (service.template_hash.clone(), service.previous_template_hash.clone());
+            let short = |hash: &str| hash.chars().take(8).collect::<String>();
+            let said = |(now, before): (String, Option<String>)| {
+                format!("{} after {}", short(&now), short(before.as_deref().unwrap_or("none")))
+            };
+            (then != now).then(|| moved("the task template", said(then), said(now)))
+        }
+        ServiceChange::Restart { .. } => None,
     }
 }
 
@@ -170,6 +188,18 @@ pub fn changed_since(history: &[Step], change: &ServiceChange, service: &Service
 struct Seen {
     replicas: Option<u64>,
     image: Option<String>,
+    labels: BTreeMap<String, Option<String>>,
+    /// Those are all the labels there were.
+    all_labels: bool,
+    /// The hash of the task template, and of the one before it.
+    templates: Option<(String, Option<String>)>,
+}
+
+impl Seen {
+    /// `None`: the run does not know; `Some(None)`: there was none.
+    fn label(&self, name: &str) -> Option<Option<String>> {
+        self.labels.get(name).cloned().or(self.all_labels.then_some(None))
+    }
 }
 
 /// What the run last knew of a service: from a read, or from its own change.
@@ -184,7 +214,9 @@ fn last_seen(history: &[Step], name: &str) -> Option<Seen> {
             Some(Intent::Services(intents)) => {
                 intents.iter().find(|intent| intent.service == name).map(|intent| match &intent.change {
                     ServiceChange::Scale { to, .. } => Seen { replicas: Some(*to), ..Seen::default() },
-                    ServiceChange::Update { to, .. } => Seen { image: to.image.clone(), ..Seen::default() },
+                    ServiceChange::Update { to, .. } => {
+                        Seen { image: to.image.clone(), labels: to.labels.clone(), ..Seen::default() }
+                    }
                     // Afterwards the run cannot know what is there without a look.
                     ServiceChange::Restart { .. } | ServiceChange::Rollback { .. } => Seen::default(),
                 })
@@ -196,7 +228,15 @@ fn last_seen(history: &[Step], name: &str) -> Option<Seen> {
 }
 
 fn seen_in(value: &Value) -> Seen {
-    Seen { replicas: value["replicas"].as_u64(), image: value["image"].as_str().map(str::to_string) }
+    let text = |value: &Value| value.as_str().map(str::to_string);
+    let labels = value["labels"].as_object();
+    Seen {
+        replicas: value["replicas"].as_u64(),
+        image: text(&value["image"]),
+        labels: labels.into_iter().flatten().map(|(name, value)| (name.clone(), text(value))).collect(),
+        all_labels: labels.is_some(),
+        templates: text(&value["template_hash"]).map(|hash| (hash, text(&value["previous_template_hash"]))),
+    }
 }
 
 /// What was there before, for people and for undo.
@@ -234,6 +274,7 @@ pub fn service_value(service: &Service) -> Value {
 mod tests {
     use super::*;
     use crate::engine::testing::service;
+    use crate::model::run::RunId;
 
     #[test]
     fn a_rollback_that_would_not_lead_back_is_refused() {
@@ -252,5 +293,95 @@ mod tests {
         check(web(Some("bad"), UpdateState::None), Err("same task template"));
         // Another hand rolls it back at this moment: what is bad is the previous spec by now.
         check(web(Some("worse"), UpdateState::RollbackStarted), Err("being rolled back already"));
+    }
+
+    fn read(found: &Service) -> Step {
+        Step {
+            run: RunId(1),
+            seq: 0,
+            primitive: "service".into(),
+            args: Vec::new(),
+            intent: None,
+            before: None,
+            outcome: Outcome::Observed,
+            value: Some(service_value(found)),
+            error: None,
+            started_at: jiff::Timestamp::UNIX_EPOCH,
+            finished_at: None,
+        }
+    }
+
+    fn labelled(found: Service, value: Option<&str>) -> Service {
+        Service { labels: value.into_iter().map(|value| ("team", value)).collect(), ..found }
+    }
+
+    #[test]
+    fn what_another_hand_changed_since_the_run_looked_is_not_changed() {
+        let image = || SpecFields { image: Some("shop/web:2".into()), ..SpecFields::default() };
+        let label =
+            || SpecFields { labels: [("team".to_string(), Some("b".to_string()))].into(), ..SpecFields::default() };
+        let update = |to: SpecFields| ServiceChange::Update { from: SpecFields::default(), to };
+        let scale = || ServiceChange::Scale { from: 2, to: 3 };
+        let rollback = || ServiceChange::Rollback { from: "now".into(), to: "then".into() };
+        let web = || service("web", 2);
+        let table: Vec<(&str, Service, Service, ServiceChange, Option<&str>)> = vec![
+            ("nothing", web(), web(), scale(), None),
+            ("the number", web(), service("web", 5), scale(), Some("the number of replicas was 2")),
+            ("a number that is not asked for", web(), service("web", 5), update(image()), None),
+            (
+                "the image",
+                web(),
+                Service { image: "shop/web:9".into(), ..web() },
+                update(image()),
+                Some("the image was"),
+            ),
+            (
+                "a digest is no change",
+                web(),
+                Service { image: "shop/web:1@sha256:1".into(), ..web() },
+                update(image()),
+                None,
+            ),
+            (
+                "a label",
+                labelled(web(), Some("a")),
+                labelled(web(), Some("c")),
+                update(label()),
+                Some("the label team was a"),
+            ),
+            (
+                "a label that came",
+                web(),
+                labelled(web(), Some("c")),
+                update(label()),
+                Some("the label team was not there"),
+            ),
+            ("a label that went", labelled(web(), Some("a")), web(), update(label()), Some("now it is not there")),
+            ("a label that is not asked for", web(), labelled(web(), Some("c")), update(image()), None),
+            ("nothing to roll back from", web(), web(), rollback(), None),
+            (
+                "an update before the rollback",
+                web(),
+                Service { template_hash: "theirs".into(), previous_template_hash: Some("now".into()), ..web() },
+                rollback(),
+                Some("the task template was now after then"),
+            ),
+            (
+                "a rollback before the rollback",
+                web(),
+                Service { template_hash: "then".into(), previous_template_hash: Some("now".into()), ..web() },
+                rollback(),
+                Some("now it is then after now"),
+            ),
+        ];
+        for (what, then, now, change, expect) in table {
+            let found = changed_since(&[read(&then)], &change, &now).map(|error| error.message);
+            let same = match (&found, expect) {
+                (Some(found), Some(expect)) => found.contains(expect),
+                (None, None) => true,
+                _ => false,
+            };
+            assert!(same, "{what}: {found:?}");
+        }
     }
 }

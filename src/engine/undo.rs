@@ -100,8 +100,8 @@ pub fn in_force(run: &Run, found: Option<&Arc<Rule>>) -> Option<Arc<Rule>> {
     }
 }
 
-/// What the run of an undo may do: what the run that it undoes did, turned round, on those targets only. The bounds are those of the rule in force, and a
-/// freeze of that rule is one of its undo.
+/// What the run of an undo may do: what the run that it undoes did, turned round, on those targets only. The bounds are those of the rule in force, and what
+/// freezes that rule freezes its undo.
 fn rule(run: &Run, in_force: Option<&Rule>) -> Rule {
     let allow: Vec<(String, String)> = serde_json::from_value(run.input.params["allow"].clone()).unwrap_or_default();
     let grants = allow
@@ -110,8 +110,9 @@ fn rule(run: &Run, in_force: Option<&Rule>) -> Rule {
     Rule {
         allow: grants.collect(),
         replicas: in_force.and_then(|rule| rule.replicas),
-        tags: in_force.map_or_else(Vec::new, |rule| rule.tags.clone()),
-        freeze: in_force.map_or_else(Vec::new, |rule| rule.freeze.clone()),
+        at_once: in_force.map(|rule| rule.at_once).unwrap_or_default(),
+        tags: in_force.map(|rule| rule.tags.clone()).unwrap_or_default(),
+        freeze: in_force.map(|rule| rule.freeze.clone()).unwrap_or_default(),
         ..Rule::matching(&run.rule, Vec::new())
     }
 }

@@ -227,12 +227,16 @@ fn compile(
 /// enough to compile any runbook.
 fn in_parallel<T: Sync, R: Send>(all: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
     const WORTH_A_THREAD: usize = 32;
-    let threads = std::thread::available_parallelism().map_or(1, |threads| threads.get().min(4));
-    let chunk = all.len().div_ceil(threads).max(WORTH_A_THREAD);
     let part = |part: &[T]| -> Vec<R> { sandbox::on_deep_stack(|| part.iter().map(&work).collect()) };
     if all.is_empty() {
         return Vec::new();
     }
+    // How many processors there are is read from files: not for one file of rules.
+    if all.len() <= WORTH_A_THREAD {
+        return part(all);
+    }
+    let threads = std::thread::available_parallelism().map_or(1, |threads| threads.get().min(4));
+    let chunk = all.len().div_ceil(threads).max(WORTH_A_THREAD);
     std::thread::scope(|scope| {
         let mut chunks = all.chunks(chunk);
         let first = chunks.next().unwrap_or_default();

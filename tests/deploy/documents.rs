@@ -173,7 +173,8 @@ fn every_key_is_one() {
         vec![found.map(drop).ok_or(format!("the configuration has no {code}"))]
     });
     each(8, |code| {
-        let Some(key) = code.strip_prefix("guards.").map(|key| key.trim_end_matches(':')) else { return Vec::new() };
+        let path = path_of_keys(code).unwrap_or_default();
+        let ["guards", key] = path[..] else { return Vec::new() };
         let (_, found) = rules::read("rule.yaml", &format!("rules: [{{ name: it, guards: {{ {key}: null }} }}]"));
         let unknown = found.into_iter().find(|finding| finding.code == "rule_unknown_key");
         vec![unknown.map_or(Ok(()), |finding| Err(finding.to_string()))]

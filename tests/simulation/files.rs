@@ -19,7 +19,7 @@ const RUNBOOKS: &[(&str, &str)] = runbooks! {
     "runbooks":
         "add_node", "deploy", "node_down", "reconfigure", "remove_node", "replace_node", "reschedule_services", "restart_unhealthy",
         "rollback_bad_update", "scale_out", "scale_service";
-    "tests/simulation/runbooks": "asker", "clumsy", "drainer", "kinds", "long", "quick", "steps", "tick";
+    "tests/simulation/runbooks": "asker", "clumsy", "drainer", "kinds", "long", "quick", "scale_in", "steps", "tick";
 };
 const MODULES: &[(&str, &str)] = runbooks! { "runbooks": "lib/images", "lib/nodes", "lib/services"; };
 

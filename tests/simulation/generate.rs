@@ -1,260 +1,23 @@
 //! Makes a plan of a seed: a world, rules for it, and some eventful hours. All that is random is here.
 
 use crate::plan::{Act, Edit, Fault, Fleet, Plan, Port};
-use crate::rules::{Mode, RuleSpec, Verify};
+use crate::rules::{Mode, RuleSpec};
+use crate::sorts::{About, SORTS, Sort, TAGS, deploy, minutes, node_down, part, replace_node, scale_service};
 use fastrand::Rng;
+use runbookd::model::freeze::Scope;
+use std::collections::BTreeSet;
 use std::fmt::Write;
+use std::ops::Range;
 
 const SECOND: u64 = 1_000;
 const MINUTE: u64 = 60 * SECOND;
 /// How long Alertmanager goes on repeating itself when all is calm: longer than anything needs to come to its end.
 const REPEATED_FOR: u64 = 9 * 60 * MINUTE;
 
-/// A rule that can be in a play: how it is made, and the alerts that it is about.
-struct Sort {
-    make: fn(&mut Rng) -> RuleSpec,
-    alertname: &'static str,
-    about: About,
-}
-
-#[derive(Clone, Copy, PartialEq)]
-enum About {
-    Service,
-    Node,
-    Cluster,
-    /// No alert.
-    Event,
-}
-
-const SORTS: &[Sort] = &[
-    Sort { make: scale_out, alertname: "HighLatency", about: About::Service },
-    Sort { make: restart_unhealthy, alertname: "ServiceUnhealthy", about: About::Service },
-    Sort { make: rollback_bad_update, alertname: "UpdateFailed", about: About::Service },
-    Sort { make: steps, alertname: "QueueLong", about: About::Service },
-    Sort { make: quick, alertname: "MemoryLeak", about: About::Service },
-    Sort { make: kinds, alertname: "DiskFull", about: About::Service },
-    Sort { make: clumsy, alertname: "Strange", about: About::Service },
-    Sort { make: asker, alertname: "Doubtful", about: About::Service },
-    Sort { make: long, alertname: "SlowlyWorse", about: About::Service },
-    Sort { make: people, alertname: "Unclear", about: About::Service },
-    Sort { make: drainer, alertname: "NodeSlow", about: About::Node },
-    Sort { make: add_node, alertname: "ClusterMemoryShort", about: About::Cluster },
-    Sort { make: remove_node, alertname: "ClusterMemoryIdle", about: About::Cluster },
-    Sort { make: node_down, alertname: "", about: About::Event },
-    Sort { make: replace_node, alertname: "", about: About::Event },
-    Sort { make: reconfigure, alertname: "", about: About::Event },
-    Sort { make: deploy, alertname: "", about: About::Event },
-    Sort { make: scale_service, alertname: "", about: About::Event },
-    Sort { make: tick, alertname: "", about: About::Event },
-];
-
-fn rule(rng: &mut Rng, name: &str, runbook: &'static str) -> RuleSpec {
-    RuleSpec {
-        name: name.to_string(),
-        on: None,
-        schedule: None,
-        matchers: Vec::new(),
-        by: vec!["service"],
-        runbook: Some(runbook),
-        params: String::new(),
-        allow: Vec::new(),
-        cooldown_secs: rng.bool().then(|| rng.u64(10..600)),
-        budget: (rng.u8(..4) == 0).then(|| (rng.u32(1..6), rng.u64(300..3_600))),
-        replicas: None,
-        hold_secs: rng.u64(20..600),
-        attempts: rng.u32(1..4),
-        retry_secs: rng.u64(0..120),
-        resolved_secs: rng.u64(30..900),
-        verify: if rng.u8(..6) == 0 { Verify::Promql } else { Verify::Resolved },
-        mode: match rng.u8(..12) {
-            0 => Mode::Shadow,
-            1..3 => Mode::Approve,
-            3 => Mode::Earned,
-            _ => Mode::Auto,
-        },
-        approve_secs: rng.u64(20..600),
-        then_run: rng.bool(),
-        goes_on: rng.u8(..8) == 0,
-        own: false,
-    }
-}
-
-fn on_alert(rng: &mut Rng, name: &str, runbook: &'static str, alertname: &str) -> RuleSpec {
-    let mut rule = rule(rng, name, runbook);
-    rule.matchers = vec![format!("alertname = \"{alertname}\"")];
-    if rng.u8(..6) == 0 {
-        rule.by = Vec::new();
-    }
-    rule
-}
-
-fn on_event(rng: &mut Rng, name: &str, runbook: &'static str, on: &'static str, matcher: &str) -> RuleSpec {
-    RuleSpec { on: Some(on), matchers: vec![matcher.to_string()], attempts: rng.u32(1..3), ..rule(rng, name, runbook) }
-}
-
-/// A target as a grant may name it.
-fn target(rng: &mut Rng, label: &str, globs: &[&str]) -> String {
-    match rng.usize(..3 + globs.len()) {
-        at if at < globs.len() => globs[at].to_string(),
-        _ => format!("{{{{ {label} }}}}"),
-    }
-}
-
-fn of_service(rng: &mut Rng, primitives: &[&'static str]) -> Vec<(&'static str, String)> {
-    primitives.iter().map(|primitive| (*primitive, target(rng, "service", &["*", "app*"]))).collect()
-}
-
-fn scale_out(rng: &mut Rng) -> RuleSpec {
-    let (step, ceiling) = (rng.u64(1..3), rng.u64(2..9));
-    let params = format!("step: {step}, ceiling: {ceiling}, floor: {}, quiet_for: 2m, healthy_within: 1m", rng.u8(..3));
-    let replicas = rng.bool().then(|| (1, rng.u64(2..7)));
-    RuleSpec {
-        params,
-        replicas,
-        allow: of_service(rng, &["scale"]),
-        ..on_alert(rng, "scale-out", "scale_out", "HighLatency")
-    }
-}
-
-fn restart_unhealthy(rng: &mut Rng) -> RuleSpec {
-    RuleSpec {
-        allow: of_service(rng, &["restart"]),
-        ..on_alert(rng, "restart-unhealthy", "restart_unhealthy", "ServiceUnhealthy")
-    }
-}
-
-fn rollback_bad_update(rng: &mut Rng) -> RuleSpec {
-    RuleSpec {
-        allow: of_service(rng, &["rollback"]),
-        ..on_alert(rng, "rollback-bad-update", "rollback_bad_update", "UpdateFailed")
-    }
-}
-
-fn steps(rng: &mut Rng) -> RuleSpec {
-    let mut allow = of_service(rng, &["scale"]);
-    allow.push(("reload", "proxy".to_string()));
-    let params = format!("rest: {}s", rng.u8(1..90));
-    RuleSpec { params, allow, ..on_alert(rng, "steps", "steps", "QueueLong") }
-}
-
-fn quick(rng: &mut Rng) -> RuleSpec {
-    RuleSpec { allow: of_service(rng, &["restart"]), ..on_alert(rng, "quick", "quick", "MemoryLeak") }
-}
-
-fn kinds(rng: &mut Rng) -> RuleSpec {
-    let allow = ["silence", "job", "http_post"].map(|primitive| (primitive, "*".to_string())).to_vec();
-    RuleSpec { allow, ..on_alert(rng, "kinds", "kinds", "DiskFull") }
-}
-
-fn clumsy(rng: &mut Rng) -> RuleSpec {
-    let all = ["fail", "throw", "escalate", "beyond", "other", "empty", "missing", "late", "steps"];
-    let how = rng.choice(all).expect("some");
-    let allow = of_service(rng, &["restart", "scale"]);
-    RuleSpec { params: format!("how: {how}"), allow, ..on_alert(rng, "clumsy", "clumsy", "Strange") }
-}
-
-fn asker(rng: &mut Rng) -> RuleSpec {
-    RuleSpec { allow: of_service(rng, &["restart"]), ..on_alert(rng, "asker", "asker", "Doubtful") }
-}
-
-fn long(rng: &mut Rng) -> RuleSpec {
-    let params = format!("rest: {}m", rng.u8(1..12));
-    RuleSpec { params, allow: of_service(rng, &["update"]), ..on_alert(rng, "long", "long", "SlowlyWorse") }
-}
-
-fn people(rng: &mut Rng) -> RuleSpec {
-    RuleSpec { runbook: None, ..on_alert(rng, "people", "quick", "Unclear") }
-}
-
-fn drainer(rng: &mut Rng) -> RuleSpec {
-    let params = format!("rest: {}s", rng.u8(1..120));
-    let allow = ["drain", "activate"].map(|primitive| (primitive, target(rng, "node", &["*", "node*"]))).to_vec();
-    let by = vec!["node"];
-    RuleSpec { params, allow, by, ..on_alert(rng, "drainer", "drainer", "NodeSlow") }
-}
-
-fn spreading() -> Vec<(&'static str, String)> {
-    ["restart", "reschedule"].map(|primitive| (primitive, "*".to_string())).to_vec()
-}
-
-fn add_node(rng: &mut Rng) -> RuleSpec {
-    let mut allow = spreading();
-    allow.push(("add_node", "workers".to_string()));
-    let params = "joined_within: 3m, healthy_within: 1m".to_string();
-    RuleSpec { params, allow, by: vec!["alertname"], ..on_alert(rng, "add-node", "add_node", "ClusterMemoryShort") }
-}
-
-fn remove_node(rng: &mut Rng) -> RuleSpec {
-    let allow = ["drain", "activate", "remove_node"].map(|primitive| (primitive, "*".to_string())).to_vec();
-    let params = "moved_within: 2m, gone_within: 2m".to_string();
-    RuleSpec {
-        params,
-        allow,
-        by: vec!["alertname"],
-        ..on_alert(rng, "remove-node", "remove_node", "ClusterMemoryIdle")
-    }
-}
-
-fn node_down(rng: &mut Rng) -> RuleSpec {
-    let params = "placed_within: 2m".to_string();
-    RuleSpec {
-        params,
-        by: vec!["node"],
-        goes_on: true,
-        ..on_event(rng, "node-down", "node_down", "swarm", "event = \"node_down\"")
-    }
-}
-
-fn replace_node(rng: &mut Rng) -> RuleSpec {
-    let mut allow = spreading();
-    allow.push(("remove_node", "*".to_string()));
-    let params = "replaced_within: 2m, healthy_within: 1m".to_string();
-    RuleSpec {
-        params,
-        allow,
-        by: vec!["node"],
-        ..on_event(rng, "replace-node", "replace_node", "swarm", "event = \"node_down\"")
-    }
-}
-
-fn reconfigure(rng: &mut Rng) -> RuleSpec {
-    let allow = ["proxy", "prometheus"].map(|target| ("reload", target.to_string())).to_vec();
-    let params = "targets: [proxy, prometheus], settle: 30s".to_string();
-    let matcher = "event =~ \"service_updated|update_completed|rollback_completed\"";
-    RuleSpec { params, allow, own: true, ..on_event(rng, "reconfigure", "reconfigure", "swarm", matcher) }
-}
-
-fn deploy(rng: &mut Rng) -> RuleSpec {
-    let allow = ["update", "rollback"].map(|primitive| (primitive, "*".to_string())).to_vec();
-    let by = vec!["repository"];
-    RuleSpec {
-        params: "healthy_within: 1m".into(),
-        allow,
-        by,
-        ..on_event(rng, "deploy", "deploy", "deploy", "event = \"deploy\"")
-    }
-}
-
-fn scale_service(rng: &mut Rng) -> RuleSpec {
-    let params = format!("beyond: {}", if rng.bool() { "clamp" } else { "fail" });
-    let allow = of_service(rng, &["scale"]);
-    RuleSpec {
-        params,
-        allow,
-        ..on_event(rng, "scale-service", "scale_service", "manual", "runbook = \"scale_service\"")
-    }
-}
-
-fn tick(rng: &mut Rng) -> RuleSpec {
-    let allow = vec![("reload", "prometheus".to_string())];
-    let every = rng.choice(["*/10 * * * *", "*/30 * * * *"]);
-    RuleSpec { schedule: every, allow, by: Vec::new(), ..on_event(rng, "tick", "tick", "schedule", "event = \"tick\"") }
-}
-
 pub fn plan(seed: u64) -> Plan {
     let mut rng = Rng::with_seed(seed);
     let rng = &mut rng;
-    let services = rng.usize(1..4);
+    let services = if rng.u8(..8) == 0 { rng.usize(4..7) } else { rng.usize(1..4) };
     let nodes = rng.usize(1..4);
     let mut sorts: Vec<&Sort> = SORTS.iter().collect();
     rng.shuffle(&mut sorts);
@@ -269,36 +32,70 @@ pub fn plan(seed: u64) -> Plan {
         }
         rules.push(again);
     }
-    let alerts = alerts(rng, &sorts, services, nodes);
+    let mut alerts = alerts(rng, &sorts, services, nodes);
     let span = rng.u64(5..35) * MINUTE;
     let mut acts = Vec::new();
     for at in 0..alerts.len() {
         episodes(rng, at, span, &mut acts);
     }
+    if rng.u8(..10) == 0 {
+        let many = crowd_of(rng, &sorts, &mut alerts, &mut rules);
+        crowd(rng, many, span, &mut acts);
+    }
+    // What is told of the watchdog after the end of the plan.
+    let mut later = Vec::new();
+    let watchdog = (rng.u8(..5) == 0).then(|| (alerts.len(), rng.u64(120..1_500)));
+    if let Some((alert, every_secs)) = watchdog {
+        alerts.push(vec![("alertname", "Watchdog".to_string())]);
+        (acts, later) = watched(rng, alert, every_secs * SECOND, span, acts);
+    }
     mishaps(rng, span, &mut acts);
     hands(rng, span, services, nodes, &sorts, &mut acts);
+    let fleet = fleet(rng, &rules);
+    stops(rng, span, &rules, &fleet, &mut acts);
     replies(rng, span, &rules, &mut acts);
+    undone(rng, span, services, &mut acts);
     edits(rng, span, &rules, &mut acts);
     acts.sort_by_key(|(at, _)| *at);
     acts.push((span, Act::Calm));
-    let mut at = span;
-    while at < span + REPEATED_FOR {
-        at += 10 * MINUTE;
-        acts.extend((0..alerts.len()).map(|alert| (at, Act::Notify { alert, delays: vec![0], truncate: false })));
+    acts.append(&mut later);
+    // One post tells of a whole group.
+    let mut groups = BTreeSet::new();
+    let group = |alert: &usize| -> Vec<(&'static str, String)> {
+        alerts[*alert].iter().filter(|(name, _)| *name != "instance").cloned().collect()
+    };
+    let firsts: Vec<usize> = (0..alerts.len()).filter(|alert| groups.insert(group(alert))).collect();
+    let repeated = firsts.iter().filter(|alert| watchdog.is_none_or(|(watched, _)| watched != **alert));
+    for (alert, nth) in repeated.flat_map(|alert| (1..=REPEATED_FOR / (10 * MINUTE)).map(move |nth| (*alert, nth))) {
+        acts.push((span + nth * 10 * MINUTE, Act::Notify { alert, delays: vec![0], truncate: false }));
     }
     let latencies =
         (0..rng.usize(3..12)).map(|_| rng.choice([0, 0, 0, 1, 3, 20, 150, 700, 2_500]).expect("some")).collect();
-    Plan { world: world(rng, services, nodes), rules, api: rng.bool(), fleet: fleet(rng), alerts, latencies, acts }
+    Plan { world: world(rng, services, nodes), rules, api: rng.bool(), fleet, alerts, watchdog, latencies, acts }
 }
 
-fn fleet(rng: &mut Rng) -> Fleet {
+fn fleet(rng: &mut Rng, rules: &[RuleSpec]) -> Fleet {
     let few = |rng: &mut Rng| (rng.u8(..6) == 0).then(|| rng.u32(1..6));
     Fleet {
-        brake: few(rng),
+        brake_effects: few(rng),
+        brake_targets: few(rng),
         target: few(rng),
         engine: few(rng),
         hands_secs: (rng.u8(..4) == 0).then(|| rng.u64(10..600)),
-        services_at_once: few(rng),
+        opposite_secs: (rng.u8(..4) > 0).then(|| rng.u64(20..900)),
+        services_at_once: (rng.u8(..6) == 0).then(|| part(rng)),
+        nodes_at_once: (rng.u8(..6) == 0).then(|| rng.u32(1..3)),
+        freezes: if rng.u8(..12) == 0 { vec![(minutes(rng), scope(rng, rules))] } else { Vec::new() },
+    }
+}
+
+/// What a freeze is for.
+fn scope(rng: &mut Rng, rules: &[RuleSpec]) -> Scope {
+    match (rng.u8(..3), rng.choice(rules)) {
+        (0, Some(rule)) => Scope::Rule(rule.name.clone()),
+        (1, Some(rule)) => Scope::Rule(format!("{}*", &rule.name[..2])),
+        (2, _) if rng.bool() => Scope::Tag(rng.choice(TAGS).expect("some").to_string()),
+        _ => Scope::All,
     }
 }
 
@@ -309,7 +106,11 @@ fn world(rng: &mut Rng, services: usize, nodes: usize) -> String {
         let start = rng.choice([0, 200, 3_000, 20_000, 90_000]).expect("some");
         let on_failure = if rng.bool() { "pause" } else { "rollback" };
         let mut labels = vec!["runbookd.deploy: \"true\"".to_string()];
+        if rng.u8(..8) == 0 {
+            labels.push("runbookd.at_once: \"1\"".to_string());
+        }
         for (label, value) in [
+            ("com.docker.stack.namespace", "shop"),
             ("com.df.scaleMax", "5"),
             ("com.df.scaleMin", "2"),
             ("com.df.reschedule", "true"),
@@ -390,6 +191,73 @@ fn episodes(rng: &mut Rng, alert: usize, span: u64, acts: &mut Vec<(u64, Act)>) 
     acts.retain(|(when, _)| *when < span);
 }
 
+/// Many alerts of one group. Where their rule opens an incident for each, there are many of those.
+fn crowd_of(
+    rng: &mut Rng,
+    sorts: &[&Sort],
+    alerts: &mut Vec<Vec<(&'static str, String)>>,
+    rules: &mut [RuleSpec],
+) -> Range<usize> {
+    let first = alerts.len();
+    let of_services: Vec<&&Sort> = sorts.iter().filter(|sort| sort.about == About::Service).collect();
+    let alertname = rng.choice(of_services).map_or("Unknown", |sort| sort.alertname);
+    let matcher = format!("alertname = \"{alertname}\"");
+    if let Some(rule) = rules.iter_mut().find(|rule| rule.matchers.contains(&matcher))
+        && rng.bool()
+    {
+        rule.by = Vec::new();
+    }
+    for at in 0..rng.usize(5..31) {
+        let labels = [("alertname", alertname.to_string()), ("service", "app1".to_string())];
+        alerts.push(labels.into_iter().chain([("instance", format!("10.0.1.{at}"))]).collect());
+    }
+    first..alerts.len()
+}
+
+/// They fire together, and most of them resolve.
+fn crowd(rng: &mut Rng, many: Range<usize>, span: u64, acts: &mut Vec<(u64, Act)>) {
+    let mut at = rng.u64(..span / 2);
+    for _ in 0..rng.usize(1..4) {
+        let lasts = rng.choice([30 * SECOND, 4 * MINUTE, 15 * MINUTE]).expect("some");
+        for alert in many.clone() {
+            if rng.u8(..8) > 0 {
+                acts.push((at + rng.u64(..15 * SECOND), Act::Fire(alert)));
+            }
+            if rng.u8(..8) > 0 {
+                acts.push((at + lasts + rng.u64(..30 * SECOND), Act::Resolve(alert)));
+            }
+        }
+        for after in [20 * SECOND, lasts / 2, lasts + 15 * SECOND, lasts + 40 * SECOND] {
+            acts.push((at + after + rng.u64(..5 * SECOND), notify(rng, many.start)));
+        }
+        at += lasts + rng.choice([40 * SECOND, 5 * MINUTE]).expect("some");
+    }
+    acts.retain(|(when, _)| *when < span);
+}
+
+/// The alert that always fires is told every so often, and for a while it is not. What happens within the plan, and what after it.
+fn watched(
+    rng: &mut Rng,
+    alert: usize,
+    every: u64,
+    span: u64,
+    mut acts: Vec<(u64, Act)>,
+) -> (Vec<(u64, Act)>, Vec<(u64, Act)>) {
+    let gap = if rng.u8(..4) > 0 { rng.u64(..span) } else { u64::MAX };
+    let gap = gap..gap.saturating_add(rng.u64(every / 2..3 * every));
+    acts.push((0, Act::Fire(alert)));
+    let mut later = Vec::new();
+    let mut at = rng.u64(..every / 3);
+    while at < span + 60 * MINUTE {
+        if !gap.contains(&at) {
+            let told = Act::Notify { alert, delays: vec![rng.u64(..2 * SECOND)], truncate: false };
+            if at < span { &mut acts } else { &mut later }.push((at, told));
+        }
+        at += every / 3 + rng.u64(..SECOND);
+    }
+    (acts, later)
+}
+
 fn notify(rng: &mut Rng, alert: usize) -> Act {
     let delays = match rng.u8(..20) {
         0 => Vec::new(),
@@ -446,6 +314,12 @@ fn mishaps(rng: &mut Rng, span: u64, acts: &mut Vec<(u64, Act)>) {
     if rng.u8(..8) == 0 {
         acts.push((rng.u64(..span), Act::JournalFails { secs: rng.u64(1..180) }));
     }
+    if rng.u8(..5) == 0 {
+        for _ in 0..rng.usize(1..4) {
+            let slow = Act::JournalSlow { millis: rng.u64(1..500), secs: rng.u64(10..600) };
+            acts.push((rng.u64(..span), slow));
+        }
+    }
     if rng.u8(..10) == 0 {
         let by = rng.choice([1, 30, 300, 3_600]).expect("some");
         acts.push((rng.u64(..span), Act::Jump(if rng.bool() { by } else { -by })));
@@ -462,6 +336,10 @@ fn hands(rng: &mut Rng, span: u64, services: usize, nodes: usize, sorts: &[&Sort
     if rng.u8(..4) == 0 {
         let (service, bad) = (rng.usize(..services), rng.bool());
         at(rng, Act::HandImage { service, bad });
+    }
+    if rng.u8(..8) == 0 {
+        let service = rng.usize(..services);
+        at(rng, Act::HandLabel { service });
     }
     for _ in 0..rng.usize(..3) {
         let nth = rng.usize(..8);
@@ -487,16 +365,52 @@ fn hands(rng: &mut Rng, span: u64, services: usize, nodes: usize, sorts: &[&Sort
         acts.push((from, if rng.bool() { Act::LoseMachine(node) } else { Act::NodeState { node, state: "down" } }));
         acts.push((from + rng.u64(..10 * MINUTE), Act::NodeState { node, state: "ready" }));
     }
+    acts.retain(|(when, _)| *when < span);
+}
+
+/// People stop everything, or a part of it, and let it go on.
+fn stops(rng: &mut Rng, span: u64, rules: &[RuleSpec], fleet: &Fleet, acts: &mut Vec<(u64, Act)>) {
     if rng.u8(..4) == 0 {
         let from = rng.u64(..span);
         acts.push((from, Act::Pause));
         acts.push((from + rng.u64(SECOND..20 * MINUTE), Act::Resume));
     }
-    if rng.u8(..6) == 0 {
-        acts.push((rng.u64(..span), Act::Freeze { secs: rng.u64(1..1_200) }));
+    if rng.u8(..4) == 0 {
+        for _ in 0..rng.usize(1..4) {
+            let from = rng.u64(..span);
+            acts.push((from, Act::Freeze { scope: scope(rng, rules), secs: rng.u64(1..1_200) }));
+            if rng.bool() {
+                acts.push((from + rng.u64(..10 * MINUTE), Act::Unfreeze(rng.usize(..3))));
+            }
+        }
     }
-    for _ in 0..rng.usize(..3) {
+    let brakes = fleet.brake_effects.is_some() || fleet.brake_targets.is_some();
+    for _ in 0..if brakes { rng.usize(1..6) } else { rng.usize(..2) } {
         acts.push((rng.u64(..span), Act::Release));
+    }
+    acts.retain(|(when, _)| *when < span);
+}
+
+/// People have runs undone, also while something is stopped or another hand is about.
+fn undone(rng: &mut Rng, span: u64, services: usize, acts: &mut Vec<(u64, Act)>) {
+    if rng.u8(..3) > 0 {
+        return;
+    }
+    for _ in 0..rng.usize(1..4) {
+        let at = rng.u64(..span);
+        acts.push((at, Act::Undo(rng.usize(..6))));
+        let near = (at + rng.u64(..10 * SECOND)).saturating_sub(5 * SECOND);
+        match rng.u8(..8) {
+            0 => {
+                acts.push((near, Act::Pause));
+                acts.push((near + rng.u64(SECOND..3 * MINUTE), Act::Resume));
+            }
+            1 => acts.push((near, Act::Freeze { scope: Scope::All, secs: rng.u64(1..300) })),
+            2 => acts.push((near, Act::Hand { service: rng.usize(..services), replicas: rng.u64(1..7) })),
+            3 => acts.push((near, Act::HandImage { service: rng.usize(..services), bad: rng.bool() })),
+            4 => acts.push((near, Act::HandLabel { service: rng.usize(..services) })),
+            _ => {}
+        }
     }
     acts.retain(|(when, _)| *when < span);
 }
@@ -508,9 +422,6 @@ fn replies(rng: &mut Rng, span: u64, rules: &[RuleSpec], acts: &mut Vec<(u64, Ac
         for _ in 0..rng.usize(..12) {
             acts.push((rng.u64(..span), Act::Reply { nth: rng.usize(..3), yes: rng.u8(..4) > 0 }));
         }
-    }
-    if rng.u8(..4) == 0 {
-        acts.push((rng.u64(..span), Act::Undo(rng.usize(..6))));
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod files;
 mod generate;
+mod guards;
 mod oracle;
 mod outside;
 mod plan;
@@ -10,7 +11,11 @@ mod play;
 mod replay;
 mod rules;
 mod runner;
+mod sorts;
+mod stops;
 mod time;
+mod undone;
+mod watchdog;
 
 use std::time::Duration;
 

@@ -1,8 +1,13 @@
 //! The judge of a play. It knows what left the process, what the journal would hold after a crash, and which rules were in force; it shares no code with what
 //! decides in the application. The numbers are those of the invariants in ARCHITECTURE.md.
 
+use crate::guards::{Around, Guards};
+use crate::plan::Plan;
 use crate::rules::{Mode, RuleSpec};
-use crate::time::{lived, millis};
+use crate::stops::Stops;
+use crate::time::{self, lived, millis};
+use crate::undone;
+use crate::watchdog::{self, Watchdog};
 use futures_util::FutureExt;
 use jiff::Timestamp;
 use runbookd::adapters::cluster::sim::SimCluster;
@@ -10,16 +15,18 @@ use runbookd::adapters::journal::memory::MemoryJournal;
 use runbookd::model::cluster::{JobIntent, NodeIntent, Service, ServiceChange, ServiceIntent};
 use runbookd::model::incident::{Incident, IncidentId, State};
 use runbookd::model::label::Labels;
-use runbookd::model::message::Message;
+use runbookd::model::message::{Kind, Message};
 use runbookd::model::node_group::GroupIntent;
-use runbookd::model::run::{Run, RunId};
-use runbookd::model::step::Step;
-use runbookd::ports::{Journal, PortError};
+use runbookd::model::run::{Handler, Run, RunId};
+use runbookd::model::step::{Intent, Outcome, Step};
+use runbookd::ports::{Journal, Pending, PortError};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// Rules that were in force so long before a change leaves the process may have allowed it.
 const ASKED_WITHIN: u64 = 1_000;
+/// A process watches the cluster this long after its start at the latest.
+const OUT_OF_BED: u64 = 25_000;
 /// The kill switch stops what is new within this time.
 const PAUSE_WITHIN: u64 = 1_000;
 /// A hold that nobody hears of: longer than any `hold_at_most` and `retry_after` that is generated, in milliseconds of a living process.
@@ -40,6 +47,10 @@ pub struct Counts {
     pub restarts: u64,
     pub faults: u64,
     pub edits: u64,
+    /// How often the fleet brake was pulled, the watchdog was missed, and a run was undone.
+    pub brakes: u64,
+    pub silences: u64,
+    pub undone: u64,
     pub hours: f64,
 }
 
@@ -55,6 +66,9 @@ impl std::ops::AddAssign for Counts {
         self.restarts += more.restarts;
         self.faults += more.faults;
         self.edits += more.edits;
+        self.brakes += more.brakes;
+        self.silences += more.silences;
+        self.undone += more.undone;
         self.hours += more.hours;
     }
 }
@@ -68,8 +82,16 @@ pub struct Oracle {
     trace: Option<Vec<String>>,
     /// Rules in force, and since when.
     force: Vec<(u64, Arc<Vec<RuleSpec>>)>,
-    /// Since when the journal could not be written, and until when.
-    journal_failed: Option<(u64, Option<u64>)>,
+    /// Since when the journal could not be written, and until when, each time.
+    journal_failed: Vec<(u64, Option<u64>)>,
+    /// Since when the cluster could not be reached, and until when, each time.
+    pub outages: Vec<(u64, u64)>,
+    life_began: u64,
+    pub guards: Guards,
+    pub stops: Stops,
+    watchdog: Option<Watchdog>,
+    /// The escalations of each incident that people got.
+    escalated: BTreeMap<IncidentId, u64>,
     /// Who changed each target: the incidents and their runs.
     touched: BTreeMap<String, BTreeSet<(IncidentId, RunId)>>,
     /// What may be done once only.
@@ -154,8 +176,14 @@ impl Leaving {
 }
 
 impl Oracle {
-    pub fn new(traced: bool) -> Self {
-        Oracle { trace: traced.then(Vec::new), ..Oracle::default() }
+    pub fn new(plan: &Plan, traced: bool) -> Self {
+        Oracle {
+            trace: traced.then(Vec::new),
+            guards: Guards::new(plan),
+            stops: Stops::new(plan),
+            watchdog: Watchdog::new(plan),
+            ..Oracle::default()
+        }
     }
 
     pub fn note(&mut self, what: impl FnOnce() -> String) {
@@ -190,12 +218,56 @@ impl Oracle {
     }
 
     pub fn journal_fails(&mut self) {
-        self.journal_failed = Some((millis(), None));
+        self.journal_failed.push((millis(), None));
     }
 
     pub fn journal_mended(&mut self) {
-        if let Some((_, until)) = &mut self.journal_failed {
+        if let Some((_, until)) = self.journal_failed.last_mut() {
             *until = Some(until.unwrap_or_else(millis));
+        }
+    }
+
+    /// What leaves now was decided on since then: an intent waits for a journal that cannot be written.
+    fn decided_since(&self) -> u64 {
+        let failing = |(_, until): &&(u64, Option<u64>)| until.is_none_or(|until| until + ASKED_WITHIN >= millis());
+        let since = self.journal_failed.iter().find(failing).map_or(millis(), |(since, _)| *since);
+        since.saturating_sub(ASKED_WITHIN)
+    }
+
+    /// The sets of rules that were in force at some time between these two.
+    fn in_force_between(&self, from: u64, to: u64) -> impl Iterator<Item = &[RuleSpec]> {
+        let ends = self.force.iter().skip(1).map(|(at, _)| *at).chain([u64::MAX]);
+        let some = self.force.iter().zip(ends).filter(move |((began, _), end)| *began <= to && *end >= from);
+        some.map(|((_, rules), _)| rules.as_slice())
+    }
+
+    /// A process begins, and this is what it finds.
+    pub fn life_begins(&mut self, journal: &MemoryJournal) {
+        self.life_began = millis();
+        let braked = is_braked(journal);
+        self.stops.life_begins(braked);
+        self.guards.recount(|run, seq| {
+            let steps = journal.steps(run).now_or_never().and_then(Result::ok).unwrap_or_default();
+            let step = steps.into_iter().find(|step| step.seq == seq);
+            step.is_some_and(|step| !matches!(step.outcome, Outcome::Denied | Outcome::Unchanged))
+        });
+        if let Some(watchdog) = &mut self.watchdog {
+            watchdog.life_begins();
+        }
+    }
+
+    /// A process has ended: what it intends durably counts, though it may not have left.
+    pub fn life_ends(&mut self, journal: &MemoryJournal) {
+        for (run, step) in journal.in_doubt() {
+            self.intended(&run, &step);
+        }
+        self.stops.life_ends();
+    }
+
+    /// A post was taken that says that the watchdog fires.
+    pub fn heard(&mut self) {
+        if let Some(watchdog) = &mut self.watchdog {
+            watchdog.taken();
         }
     }
 
@@ -217,7 +289,13 @@ impl Oracle {
     }
 
     /// Invariants 2, 3 and 4, and the kill switch: may this leave the process?
-    pub fn leaves(&mut self, leaving: &Leaving, journal: &MemoryJournal, is: impl Fn(&Step) -> bool) {
+    pub fn leaves(
+        &mut self,
+        leaving: &Leaving,
+        journal: &MemoryJournal,
+        around: impl FnOnce() -> Around,
+        is: impl Fn(&Step) -> bool,
+    ) {
         let what = &leaving.what;
         self.note(|| format!("leaves: {what}"));
         if let Some(since) = self.paused_since.filter(|since| millis() > since + PAUSE_WITHIN) {
@@ -228,7 +306,84 @@ impl Oracle {
             return self.broken(2, format!("{what}: the durable journal has no such intent in doubt"));
         };
         self.granted(leaving, &run, &step);
+        self.stopped(leaving, &run);
+        self.put_back(leaving, &run, &step, journal);
+        if self.intended(&run, &step) {
+            self.left_alone(leaving, &run, &step);
+            self.at_once(leaving, &step, &around(), journal);
+        }
         self.alone(leaving, &run, journal);
+    }
+
+    /// A durable intent counts, once. Whether it is a new one.
+    fn intended(&mut self, run: &Run, step: &Step) -> bool {
+        let (since, released) = (self.decided_since(), self.stops.released());
+        let known = self.guards.knows(step);
+        let broken = self.guards.intended(run, step, since, released);
+        // A wall clock that was set is no measure.
+        if let Some(text) = broken.filter(|_| !self.jumped) {
+            self.broken(3, text);
+        }
+        !known
+    }
+
+    /// Nothing leaves in a freeze or while the fleet brake is on.
+    fn stopped(&mut self, leaving: &Leaving, run: &Run) {
+        let mut now = self.in_force_between(millis().saturating_sub(ASKED_WITHIN), millis());
+        // One that has just come or gone is nobody's.
+        let of_name = |rules: &'_ [RuleSpec]| rules.iter().position(|rule| rule.name == run.rule);
+        let rule = now.next().and_then(|rules| Some(&rules[of_name(rules)?]));
+        let rule = rule.filter(|_| now.all(|rules| of_name(rules).is_some()));
+        drop(now);
+        if let Some(why) = self.stops.stopped(&run.rule, rule) {
+            self.broken(3, format!("{} of run {} under rule {}: {why}", leaving.what, run.id, run.rule));
+        }
+    }
+
+    /// An undo changes nothing that another hand has changed since.
+    fn put_back(&mut self, leaving: &Leaving, run: &Run, step: &Step, journal: &MemoryJournal) {
+        let (Some(undoes), Some(intent)) = (run.undoes, &step.intent) else { return };
+        let steps = journal.steps(undoes).now_or_never().and_then(Result::ok);
+        if steps.is_some_and(|steps| !undone::puts_back(intent, &steps)) {
+            self.broken(
+                3,
+                format!("{} of run {}, which undoes {undoes}, puts back nothing of it", leaving.what, run.id),
+            );
+        }
+    }
+
+    /// What another hand has just changed is left alone.
+    fn left_alone(&mut self, leaving: &Leaving, run: &Run, step: &Step) {
+        let Some(Intent::Services(intents)) = &step.intent else { return };
+        if run.handler == Handler::OnResolved || run.undoes.is_some() || self.jumped {
+            return;
+        }
+        let (began, labels) = (time::at(run.started_at), labels_of(run));
+        let quiet = |from: u64, to: u64| {
+            let overlaps = |since: u64, until: u64| since <= to && until >= from;
+            let down = self.outages.iter().any(|(since, until)| overlaps(*since, *until));
+            let failed = self.journal_failed.iter().any(|(since, until)| overlaps(*since, until.unwrap_or(u64::MAX)));
+            self.life_began + OUT_OF_BED < from && !down && !failed
+        };
+        for intent in intents {
+            let names = |rules: &[RuleSpec]| {
+                rules.iter().any(|rule| rule.name == run.rule && rule.names_service(&intent.service, &labels))
+            };
+            let named = self.in_force_between(began.saturating_sub(ASKED_WITHIN), began + 100).all(names);
+            if let Some(text) = self.guards.left_alone(&intent.service, began, quiet).filter(|_| named) {
+                return self.broken(3, format!("{} of run {}: {text}", leaving.what, run.id));
+            }
+        }
+    }
+
+    fn at_once(&mut self, leaving: &Leaving, step: &Step, around: &Around, journal: &MemoryJournal) {
+        let works = |target: &str, incident: IncidentId| {
+            let runs = self.touched.get(target).into_iter().flatten();
+            runs.filter(|(of, _)| *of == incident).any(|(_, run)| works(journal, incident, *run).is_some())
+        };
+        if let Some(text) = self.guards.at_once(step, around, works) {
+            self.broken(3, format!("{}: {text}", leaving.what));
+        }
     }
 
     fn granted(&mut self, leaving: &Leaving, run: &Run, step: &Step) {
@@ -239,15 +394,10 @@ impl Oracle {
         if run.undoes.is_some() {
             return;
         }
-        let labels: Labels = serde_json::from_value(run.input.alert["labels"].clone()).unwrap_or_default();
-        // An intent waits for a journal that cannot be written.
-        let failing =
-            self.journal_failed.filter(|(_, until)| until.is_none_or(|until| until + ASKED_WITHIN >= millis()));
-        let since = failing.map_or(millis(), |(since, _)| since).saturating_sub(ASKED_WITHIN);
-        let ends = self.force.iter().skip(1).map(|(at, _)| *at).chain([u64::MAX]);
-        let in_force = self.force.iter().zip(ends).filter(|(_, end)| *end >= since);
+        let labels = labels_of(run);
+        let in_force = self.in_force_between(self.decided_since(), u64::MAX);
         let rules: Vec<&RuleSpec> =
-            in_force.filter_map(|((_, rules), _)| rules.iter().find(|rule| rule.name == run.rule)).collect();
+            in_force.filter_map(|rules| rules.iter().find(|rule| rule.name == run.rule)).collect();
         let granted = |rule: &&&RuleSpec| match &leaving.target {
             Some(target) => rule.grants(&step.primitive, target, &labels),
             None => rule.allow.iter().any(|(primitive, _)| *primitive == step.primitive),
@@ -296,25 +446,20 @@ impl Oracle {
             touched.iter().copied().filter(|(incident, _)| *incident != run.incident).collect();
         touched.insert((run.incident, run.id));
         for (incident, other) in others {
-            // A dead journal says nothing: the process has just ended.
-            let Some(Ok(Some(known))) = journal.run(other).now_or_never() else { continue };
-            if !known.state.ended() {
+            if let Some(how) = works(journal, incident, other) {
                 let text = format!(
-                    "{} by run {} of {}, while run {other} of {incident} is at work on it",
+                    "{} by run {} of {}, while run {other} of {incident} {how}",
                     leaving.what, run.id, run.incident
                 );
                 return self.broken(4, text);
             }
-            let Some(Ok(Some(holder))) = journal.incident(incident).now_or_never() else { continue };
-            // Its locks went when it resolved: that it is looked at once more, because an old alert shows late, takes none back.
-            let decaying = holder.reason.code == "decaying";
-            if holder.state == State::Verifying && !decaying && holder.runs.last() == Some(&other) {
-                let text = format!(
-                    "{} by run {} of {}, while {incident} verifies what run {other} did",
-                    leaving.what, run.id, run.incident
-                );
-                return self.broken(4, text);
-            }
+        }
+    }
+
+    /// What has its time from when it begins is not begun when that is over.
+    pub fn in_time(&mut self, what: &str, ends: Timestamp) {
+        if ends <= time::now() && !self.jumped {
+            self.broken(3, format!("{what} begins though its time was over at {ends}"));
         }
     }
 
@@ -362,15 +507,26 @@ impl Oracle {
         if let Some(incident) = message.incident {
             self.heard.insert(incident, millis());
         }
+        self.stops.told(message);
         let known =
             serde_json::to_string(&Message { repeated: false, ..message.clone() }).expect("a message is plain data");
-        if !self.delivered.insert(known) && !message.repeated && !twice {
+        let new = self.delivered.insert(known);
+        if let Some(incident) = message.incident.filter(|_| new && message.kind == Kind::Escalation) {
+            *self.escalated.entry(incident).or_default() += 1;
+        }
+        if !new && !message.repeated && !twice {
             self.broken(5, format!("people were told twice, and the second time does not say so: {}", message.title));
         }
     }
 
-    /// Invariants 4 and 5, on what is open. `queued`: the incidents of messages that are on their way.
-    pub fn look(&mut self, incidents: &[Incident], queued: &BTreeSet<IncidentId>) {
+    /// Invariants 4 and 5, on what is open. `queued`: messages that are on their way.
+    pub fn look(&mut self, incidents: &[Incident], queued: &[Pending]) {
+        let mut of_brake = self.stops.has_been_told();
+        for pending in queued {
+            of_brake |= self.stops.seen(&pending.message);
+        }
+        let queued: BTreeSet<IncidentId> = queued.iter().filter_map(|pending| pending.message.incident).collect();
+        self.look_at_watchdog(incidents, &queued);
         let mut open: BTreeMap<(Option<&str>, &str), IncidentId> = BTreeMap::new();
         for incident in incidents.iter().filter(|incident| incident.state != State::Resolved) {
             if let Some(other) = open.insert((incident.rule.as_deref(), &incident.key), incident.id) {
@@ -381,8 +537,9 @@ impl Oracle {
             }
         }
         for incident in incidents {
-            // A silence was a person's own doing; of the fleet brake people hear once for all.
-            if incident.state != State::Held || ["suppressed", "brake"].contains(&&*incident.reason.code) {
+            // A silence was a person's own doing; of the fleet brake people hear once for all that it holds.
+            let told_once = incident.reason.code == "brake" && of_brake;
+            if incident.state != State::Held || incident.reason.code == "suppressed" || told_once {
                 self.held.remove(&incident.id);
                 continue;
             }
@@ -400,6 +557,43 @@ impl Oracle {
         }
     }
 
+    fn look_at_watchdog(&mut self, incidents: &[Incident], queued: &BTreeSet<IncidentId>) {
+        // What the journal cannot write, the board may not have been told.
+        if self.jumped || self.decided_since() + 2 * ASKED_WITHIN < millis() {
+            return;
+        }
+        let Some(mut watchdog) = self.watchdog.take() else { return };
+        let untold = |incident: &&Incident| {
+            let open = incident.state == State::Escalated && watchdog::is_of(incident);
+            open && !self.heard.contains_key(&incident.id) && !queued.contains(&incident.id)
+        };
+        let untold = incidents.iter().find(untold).map(|incident| format!("nobody hears of {}", incident.id));
+        let broken = untold.or_else(|| watchdog.look(incidents, self));
+        self.watchdog = Some(watchdog);
+        if let Some(text) = broken {
+            self.broken(5, text);
+        }
+    }
+
+    /// 5 at the end: one message each time that the brake was pulled or the watchdog fell silent, not none and not many.
+    pub fn paged_once(&mut self, incidents: &[Incident], journal: &MemoryJournal) {
+        let braked = is_braked(journal);
+        if let Some(text) = self.stops.paged(braked).filter(|_| !self.jumped) {
+            self.broken(5, text);
+        }
+        self.counts.brakes += self.stops.pulled();
+        for incident in incidents.iter().filter(|incident| watchdog::is_of(incident)) {
+            let all = journal.transitions(incident.id).now_or_never().and_then(Result::ok).unwrap_or_default();
+            let fell = all.iter().filter(|one| one.to == State::Escalated && one.from != Some(State::Escalated)).count()
+                as u64;
+            self.counts.silences += fell;
+            let told = self.escalated.get(&incident.id).copied().unwrap_or(0);
+            if told != fell {
+                self.broken(5, format!("{} fell silent {fell} times, and people were told {told} times", incident.id));
+            }
+        }
+    }
+
     /// Invariant 5 at the end: the incidents opened before `until` that are neither resolved nor with a person who has heard of them.
     pub fn unfinished(&self, incidents: &[Incident], until: Timestamp) -> Vec<String> {
         let with_person =
@@ -411,4 +605,29 @@ impl Oracle {
         })
         .collect()
     }
+}
+
+/// The labels that a run began with.
+fn labels_of(run: &Run) -> Labels {
+    serde_json::from_value(run.input.alert["labels"].clone()).unwrap_or_default()
+}
+
+/// Is a run of an incident at work, or is what it did being verified? Then how.
+fn works(journal: &MemoryJournal, incident: IncidentId, run: RunId) -> Option<&'static str> {
+    // A dead journal says nothing: the process has just ended.
+    let known = journal.run(run).now_or_never()?.ok()??;
+    if !known.state.ended() {
+        return Some("is at work on it");
+    }
+    let holder = journal.incident(incident).now_or_never()?.ok()??;
+    // Its locks went when it resolved: that it is looked at once more, because an old alert shows late, takes none back.
+    let decaying = holder.reason.code == "decaying";
+    let verified = holder.state == State::Verifying && !decaying && holder.runs.last() == Some(&run);
+    verified.then_some("is being verified")
+}
+
+/// Does the journal say that the fleet brake is on?
+fn is_braked(journal: &MemoryJournal) -> bool {
+    let found = journal.recover(Timestamp::MAX).now_or_never().and_then(Result::ok);
+    found.is_some_and(|found| found.settings.iter().any(|(name, _)| name == "brake"))
 }

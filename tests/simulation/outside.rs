@@ -1,6 +1,7 @@
 //! Everything outside of the process: the cluster, Alertmanager, Prometheus, what is reloaded and posted to, and people. It outlives the process, goes
 //! wrong as the plan says, and shows whatever reaches it to the oracle first.
 
+use crate::guards::Around;
 use crate::oracle::{Leaving, Oracle};
 use crate::plan::{Fault, Plan, Port};
 use crate::time::{CLOCK, millis, now};
@@ -16,7 +17,7 @@ use runbookd::model::cluster::{
 use runbookd::model::join::{JoinRole, JoinToken};
 use runbookd::model::label::Labels;
 use runbookd::model::message::{Kind, Message, MessageRoot, ThreadRef};
-use runbookd::model::node_group::{GroupIntent, NodeGroup};
+use runbookd::model::node_group::{GroupChange, GroupIntent, NodeGroup};
 use runbookd::model::silence::SilenceIntent;
 use runbookd::model::step::{Intent, Step};
 use runbookd::ports::{
@@ -37,6 +38,8 @@ pub struct Outside {
     pub cluster: SimCluster,
     pub state: Mutex<State>,
     pub oracle: Mutex<Oracle>,
+    /// Which alert is expected always.
+    pub watched: Option<usize>,
     /// That of the process that lives.
     pub journal: Mutex<Arc<MemoryJournal>>,
 }
@@ -93,6 +96,7 @@ impl Outside {
             cluster: SimCluster::new(world, CLOCK),
             state: Mutex::new(state),
             oracle: Mutex::new(oracle),
+            watched: plan.watchdog.map(|(alert, _)| alert),
             journal: Mutex::new(Arc::new(MemoryJournal::new())),
         })
     }
@@ -116,6 +120,10 @@ impl Outside {
         let mut state = self.state();
         let known = state.down.entry(port).or_default();
         *known = until.max(*known);
+        drop(state);
+        if port == Port::Cluster {
+            self.oracle().outages.push((millis(), until));
+        }
     }
 
     /// Nothing goes wrong any more.
@@ -138,14 +146,23 @@ impl Outside {
         let due: Vec<_> = self.state().late.extract_if(.., |(at, ..)| *at <= millis()).collect();
         for (_, intent, step) in due {
             let done = Cluster::apply(&self.cluster, &intent, &step).now_or_never();
-            self.oracle().note(|| format!("late: {step} {intent}: {done:?}"));
+            let mut oracle = self.oracle();
+            oracle.guards.moved(format!("service {}", intent.service));
+            oracle.note(|| format!("late: {step} {intent}: {done:?}"));
         }
     }
 
     pub fn another_hand(&self, service: &str, change: &ServiceChange) {
         // It may be one that is not there, or a global one.
+        let look = || at_once(self.cluster.service(service)).ok().map(|service| (service.replicas, service.image));
+        let before = look();
         let done = self.cluster.another_hand(service, change).is_ok();
-        self.oracle().note(|| format!("another hand at {service}: {change:?} ({done})"));
+        let mut oracle = self.oracle();
+        oracle.guards.moved(format!("service {service}"));
+        if look() != before {
+            oracle.guards.hand(service);
+        }
+        oracle.note(|| format!("another hand at {service}: {change:?} ({done})"));
     }
 
     /// One call: it takes its time, goes wrong as planned, and `does` it when it arrives. `mutates`: it may be a fault that is about a change.
@@ -204,7 +221,11 @@ impl Outside {
 
     fn leaves(&self, leaving: &Leaving, is: impl Fn(&str, &Step) -> bool) {
         let journal = self.journal.lock().expect("one thread").clone();
-        self.oracle().leaves(leaving, &journal, |step| is(&format!("{}:{}", step.run, step.seq), step));
+        let around = || Around {
+            services: at_once(self.cluster.services()).unwrap_or_default(),
+            nodes: at_once(self.cluster.nodes()).unwrap_or_default(),
+        };
+        self.oracle().leaves(leaving, &journal, around, |step| is(&format!("{}:{}", step.run, step.seq), step));
     }
 }
 
@@ -265,6 +286,7 @@ impl Cluster for Outside {
         }
         self.call(Port::Cluster, true, || {
             let done = at_once(Cluster::apply(&self.cluster, intent, step));
+            self.oracle().guards.moved(format!("service {}", intent.service));
             self.oracle().applied(|| format!("{step} {intent}"), &done);
             done
         })
@@ -278,6 +300,7 @@ impl Cluster for Outside {
         });
         self.call(Port::Cluster, true, || {
             let done = at_once(self.cluster.apply_node(intent));
+            self.oracle().guards.moved(format!("node {}", intent.node));
             self.oracle().applied(|| format!("node {intent}"), &done);
             done
         })
@@ -289,6 +312,7 @@ impl Cluster for Outside {
             label == step && matches!(&known.intent, Some(Intent::Job(intent)) if intent == job)
         });
         self.call(Port::Cluster, true, || {
+            self.oracle().in_time(&job.name, job.deadline);
             let done = at_once(self.cluster.start_job(job, step));
             self.oracle().applied(|| format!("{step} job {}", job.name), &done);
             done
@@ -328,6 +352,9 @@ impl NodeGroups for Outside {
         );
         self.call(Port::Groups, true, || {
             let done = at_once(NodeGroups::apply(&self.cluster, intent));
+            if let GroupChange::Terminate { node, .. } = &intent.change {
+                self.oracle().guards.moved(format!("node {node}"));
+            }
             self.oracle().applied(|| format!("group {intent}"), &done);
             done
         })
@@ -406,6 +433,7 @@ impl Alerts for Outside {
             |_, known| matches!(&known.intent, Some(Intent::Silence(known)) if known == intent),
         );
         self.call(Port::Alertmanager, true, || {
+            self.oracle().in_time(&intent.key, intent.ends_at());
             self.oracle().once("a silence", &intent.key);
             self.oracle().applied(|| format!("{} {intent}", intent.key), &Ok(()));
             self.state().silences.push(intent.clone());

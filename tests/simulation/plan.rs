@@ -1,6 +1,7 @@
 //! What a play is made of: a world, rules, and everything that happens, each at its time. A plan holds all that is random; playing it is not.
 
-use crate::rules::RuleSpec;
+use crate::rules::{Part, RuleSpec};
+use runbookd::model::freeze::Scope;
 use std::sync::Arc;
 
 #[derive(Clone, Debug)]
@@ -13,22 +14,31 @@ pub struct Plan {
     pub fleet: Fleet,
     /// The label sets that can fire.
     pub alerts: Vec<Vec<(&'static str, String)>>,
+    /// Which of them is expected always, and every so many seconds.
+    pub watchdog: Option<(usize, u64)>,
     /// What calls to the outside take, in milliseconds, one after the other and again from the first.
     pub latencies: Vec<u64>,
     /// Millisecond and what happens then, in order.
     pub acts: Vec<(u64, Act)>,
 }
 
-/// Limits over all rules: so many effects in ten minutes.
-#[derive(Clone, Copy, Debug, Default)]
+/// Limits over all rules: so many effects in ten minutes, and what else holds for all of them.
+#[derive(Clone, Debug, Default)]
 pub struct Fleet {
-    pub brake: Option<u32>,
+    pub brake_effects: Option<u32>,
+    pub brake_targets: Option<u32>,
+    /// On each target.
     pub target: Option<u32>,
     pub engine: Option<u32>,
     /// A service that another hand has changed is left alone for so long.
     pub hands_secs: Option<u64>,
-    /// Services of a stack that may be changed at once.
-    pub services_at_once: Option<u32>,
+    /// What one rule has scaled no other scales back for so long.
+    pub opposite_secs: Option<u64>,
+    /// How much of a stack may be changed at once, and how many nodes.
+    pub services_at_once: Option<Part>,
+    pub nodes_at_once: Option<u32>,
+    /// When nothing is changed: from which minute of the day to which, and by which rules.
+    pub freezes: Vec<((u64, u64), Scope)>,
 }
 
 /// What the process talks to.
@@ -82,6 +92,10 @@ pub enum Act {
         service: usize,
         bad: bool,
     },
+    /// Another hand sets the label that one of the runbooks sets, too.
+    HandLabel {
+        service: usize,
+    },
     NodeState {
         node: usize,
         state: &'static str,
@@ -113,13 +127,21 @@ pub enum Act {
     JournalFails {
         secs: u64,
     },
+    /// For a while each write takes this many milliseconds to become durable.
+    JournalSlow {
+        millis: u64,
+        secs: u64,
+    },
     Edit(Edit),
     Pause,
     Resume,
-    /// A person freezes everything for a while.
+    /// A person freezes everything, a rule or the rules of a tag for a while.
     Freeze {
+        scope: Scope,
         secs: u64,
     },
+    /// A person ends the so-many-th freeze that a person made before its time.
+    Unfreeze(usize),
     /// A person releases the fleet brake.
     Release,
     /// Of the incidents that are open, the so-many-th.
@@ -130,7 +152,7 @@ pub enum Act {
         nth: usize,
         yes: bool,
     },
-    /// A person has the so-many-th run undone.
+    /// A person has the so-many-th run that changed something undone.
     Undo(usize),
     /// Somebody sets the wall clock.
     Jump(i64),

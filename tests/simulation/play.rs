@@ -1,40 +1,38 @@
 //! Plays a plan: the whole application, one process after the other, each in a runtime of its own that is dropped where it is killed.
 
+mod acts;
+
 use crate::files::Files;
 use crate::oracle::{Counts, Oracle};
 use crate::outside::{Console, Outside};
-use crate::plan::{Act, Edit, Plan};
+use crate::plan::Plan;
 use crate::replay;
+use crate::rules::{Part, window};
 use crate::time::{self, CLOCK, millis};
 use arc_swap::ArcSwap;
 use axum::Router;
-use axum::body::Body;
-use axum::http::Request;
 use futures_util::FutureExt;
 use runbookd::adapters::journal::memory::MemoryJournal;
-use runbookd::app::board::Reply;
 use runbookd::app::metrics::Metrics;
 use runbookd::app::{App, Parts};
-use runbookd::config::Config;
+use runbookd::config::{Config, FreezeConfig};
 use runbookd::http::auth::Keys;
 use runbookd::http::router::router;
 use runbookd::http::shared::{Live, Shared};
-use runbookd::model::cluster::{ServiceChange, SpecFields};
 use runbookd::model::duration;
-use runbookd::model::freeze::Scope;
+use runbookd::model::freeze::{Scope, Window};
 use runbookd::model::incident::{Incident, IncidentId, State};
-use runbookd::model::mode::{Approval, Subject};
 use runbookd::model::rule::{Budget, Share};
-use runbookd::model::run::Run;
+use runbookd::model::run::{Run, RunId};
+use runbookd::model::step::Step;
 use runbookd::ports::{Alerts, IncidentFilter, Journal, RunFilter};
 use runbookd::runbook::evaluate::Evaluator;
-use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 use std::pin::pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::time::{sleep, timeout};
-use tower::ServiceExt;
 
 /// After the plan is over and all is calm, everything must come to its end within this: longer than any hold, run, verification and retry that is
 /// generated, for every attempt.
@@ -57,13 +55,24 @@ pub struct Played {
 /// Plays a plan to its end, or to the first invariant that is broken. `traced`: keeps what happened.
 pub fn play(plan: &Plan, traced: bool) -> Played {
     time::begin();
-    let outside = Outside::new(plan, Oracle::new(traced));
+    let outside = Outside::new(plan, Oracle::new(plan, traced));
     let files = Files::new(&plan.rules);
     outside.oracle().in_force(files.rules());
     let agenda = plan.acts.iter().enumerate().map(|(at, (when, _))| ((*when, at as u64), Due::Act(at))).collect();
     let last = plan.acts.len() as u64;
-    let mut stage =
-        Stage { plan, outside, files, agenda, last, posts: Arc::default(), posted: 0, crash: None, calm: None };
+    let mut stage = Stage {
+        plan,
+        outside,
+        files,
+        agenda,
+        last,
+        posts: Arc::default(),
+        posted: 0,
+        crash: None,
+        calm: None,
+        slow: Arc::default(),
+        looked: (0, 0),
+    };
     stage.due_in(LOOK_EVERY, Due::Look);
     let mut journal = MemoryJournal::new();
     loop {
@@ -75,6 +84,7 @@ pub fn play(plan: &Plan, traced: bool) -> Played {
             time::life_ends();
             end
         });
+        stage.outside.oracle().life_ends(&here);
         let End::Down(secs) = end else {
             stage.judge(&here);
             break;
@@ -105,6 +115,10 @@ struct Stage<'a> {
     crash: Option<(u64, bool, u64)>,
     /// When everything became calm, and what the wall clock showed then.
     calm: Option<(u64, jiff::Timestamp)>,
+    /// How many milliseconds a write takes to become durable.
+    slow: Arc<AtomicU64>,
+    /// What the journal had seen when it was looked at last, and when that was.
+    looked: (u64, u64),
 }
 
 #[derive(Clone, Copy)]
@@ -112,6 +126,7 @@ enum Due {
     Act(usize),
     Post(u64),
     JournalMended,
+    JournalFast,
     Look,
 }
 
@@ -149,6 +164,10 @@ impl Stage<'_> {
     /// From its start to its end.
     async fn life(&mut self, journal: &Arc<MemoryJournal>) -> End {
         *self.outside.journal.lock().expect("one thread") = journal.clone();
+        self.outside.oracle().life_begins(journal);
+        self.looked = (0, 0);
+        journal.slow(self.slow.load(Ordering::Relaxed) > 0);
+        tokio::spawn(sync(journal.clone(), self.slow.clone()));
         let mut dead = pin!(journal.dead());
         let parts = self.parts(journal);
         let started = tokio::select! {
@@ -244,11 +263,19 @@ impl Stage<'_> {
         config.runs.max_steps = 40;
         let limit = |count| Budget { count, per: duration::Duration::from_secs(600) };
         let fleet = &self.plan.fleet;
-        config.brake.effects = fleet.brake.map(limit);
+        config.brake.effects = fleet.brake_effects.map(limit);
+        config.brake.targets = fleet.brake_targets.map(limit);
         config.budgets.target = fleet.target.map(limit);
         config.budgets.engine = fleet.engine.map(limit);
         config.arbitration.hands = fleet.hands_secs.map(duration::Duration::from_secs);
-        config.bounds.at_once.services = fleet.services_at_once.map(Share::Count);
+        config.arbitration.opposite = fleet.opposite_secs.map(duration::Duration::from_secs);
+        config.bounds.at_once.services = fleet.services_at_once.map(share);
+        config.bounds.at_once.nodes = fleet.nodes_at_once.map(Share::Count);
+        config.freezes = fleet.freezes.iter().enumerate().map(freeze_config).collect();
+        if let Some((_, every)) = self.plan.watchdog {
+            config.watchdog.matchers = vec!["alertname = \"Watchdog\"".to_string()];
+            config.watchdog.every = duration::Duration::from_secs(every);
+        }
         let outside = self.outside.clone();
         Parts {
             config: Arc::new(config),
@@ -276,310 +303,6 @@ impl Stage<'_> {
         router(shared)
     }
 
-    async fn act(&mut self, due: Due, alive: Option<&Alive>) -> Option<End> {
-        match due {
-            Due::Look => {
-                self.due_in(LOOK_EVERY, Due::Look);
-                if let (Some(alive), Some(_)) = (alive, self.calm) {
-                    release(alive);
-                }
-            }
-            Due::Post(id) => match alive {
-                Some(alive) => self.send(id, alive),
-                None => self.due_in(10_000, due),
-            },
-            Due::JournalMended => {
-                if let Some(alive) = alive {
-                    alive.journal.fail(None);
-                }
-                self.outside.oracle().journal_mended();
-            }
-            Due::Act(at) => {
-                let act = &self.plan.acts[at].1;
-                self.outside.oracle().note(|| format!("act: {act:?}"));
-                return match alive {
-                    Some(alive) => self.act_on(act, alive).await,
-                    None => {
-                        self.act_without(act, due);
-                        None
-                    }
-                };
-            }
-        }
-        None
-    }
-
-    /// What happens to a process that lives, or else to the world.
-    async fn act_on(&mut self, act: &Act, alive: &Alive) -> Option<End> {
-        match act {
-            Act::Crash { writes, before, down_secs } => {
-                self.crash = Some((alive.journal.commits() + writes, *before, *down_secs));
-                alive.journal.crash_at(alive.journal.commits() + writes, *before);
-            }
-            Act::Kill { down_secs } => {
-                self.crash = None;
-                self.outside.oracle().counts.crashes += 1;
-                return Some(End::Down(*down_secs));
-            }
-            Act::Restart { down_secs } => {
-                let mut dead = pin!(alive.journal.dead());
-                let stopped = tokio::select! {
-                    biased;
-                    () = &mut dead => return Some(self.died()),
-                    stopped = timeout(HANGS_AFTER, alive.app.stop()) => stopped,
-                };
-                if stopped.is_err() {
-                    self.outside.oracle().broken(5, "the end hangs");
-                    return Some(End::Over);
-                }
-                self.outside.oracle().counts.restarts += 1;
-                self.crash = None;
-                return Some(End::Down(*down_secs));
-            }
-            Act::JournalFails { secs } => {
-                alive.journal.fail(Some("disk full"));
-                self.outside.oracle().journal_fails();
-                self.due_in(secs * 1_000, Due::JournalMended);
-            }
-            Act::Edit(edit) => {
-                self.edit(edit);
-                self.load(alive);
-            }
-            Act::Pause => {
-                let (app, outside) = (alive.app.clone(), self.outside.clone());
-                let releases = outside.oracle().releases;
-                tokio::spawn(async move {
-                    if app.pause("ann", "let me look").await.is_ok() {
-                        outside.oracle().paused(releases);
-                    }
-                });
-            }
-            Act::Resume => self.resume(alive),
-            Act::Release => release(alive),
-            Act::Freeze { secs } => {
-                let (app, until) = (alive.app.clone(), time::now() + jiff::SignedDuration::from_secs(*secs as i64));
-                tokio::spawn(async move { app.freeze(Scope::All, until, "ann", "a release").await.map(drop) });
-            }
-            Act::Ack(nth) => {
-                if let Some(id) = self.nth_open(*nth, alive) {
-                    let app = alive.app.clone();
-                    tokio::spawn(async move { app.ack(id, "ann").await.map(drop) });
-                }
-            }
-            Act::Close(nth) => {
-                if let Some(id) = self.nth_open(*nth, alive) {
-                    let (app, outside) = (alive.app.clone(), self.outside.clone());
-                    // It may be closed though the answer is lost.
-                    outside.oracle().closed.insert(id);
-                    tokio::spawn(async move { app.close(id, "bob", "done by hand").await.map(drop) });
-                }
-            }
-            Act::Reply { nth, yes } => self.reply(*nth, *yes, alive),
-            Act::Undo(nth) => {
-                let ended: Vec<Run> = runs(&alive.journal).into_iter().filter(|run| run.state.ended()).collect();
-                if let Some(run) = ended.get(nth % ended.len().max(1)).map(|run| run.id) {
-                    let app = alive.app.clone();
-                    tokio::spawn(async move {
-                        let planned = app.plan_undo(run).await.ok()?;
-                        app.undo(run, &planned.program.hash.0, "ann", "it made things worse").await.ok()
-                    });
-                }
-            }
-            Act::Calm => {
-                self.crash = None;
-                alive.journal.crash_at(u64::MAX, true);
-                alive.journal.fail(None);
-                self.outside.oracle().journal_mended();
-                self.outside.calm();
-                if self.files.mend() {
-                    self.load(alive);
-                }
-                self.resume(alive);
-                // What people wanted to do while no process was there is forgotten.
-                let (acts, of_people) = (&self.plan.acts, |act: &Act| !matches!(act, Act::Notify { .. }));
-                self.agenda.retain(|_, due| !matches!(due, Due::Act(at) if of_people(&acts[*at].1)));
-                self.calm = Some((millis(), time::now()));
-            }
-            other => self.act_outside(other),
-        }
-        None
-    }
-
-    /// A person answers what is asked about an incident.
-    fn reply(&self, nth: usize, yes: bool, alive: &Alive) {
-        let asked: Vec<(IncidentId, Approval)> = incidents(&alive.journal)
-            .into_iter()
-            .filter_map(|incident| Some((incident.id, *incident.approval?)))
-            .filter(|(_, approval)| approval.verdict.is_none())
-            .collect();
-        let Some((id, approval)) = asked.get(nth % asked.len().max(1)).cloned() else { return };
-        let reply = match (approval.subject, yes) {
-            (Subject::Question { mut answers, .. }, true) => Reply::Answer(answers.remove(0)),
-            (Subject::Question { mut answers, .. }, false) => Reply::Answer(answers.pop().expect("two at least")),
-            (Subject::Plan(_), false) => Reply::Deny { reason: "not now".to_string() },
-            (Subject::Plan(plan), true) => {
-                self.outside.oracle().approved(id);
-                Reply::Approve { plan: plan.hash }
-            }
-        };
-        let app = alive.app.clone();
-        tokio::spawn(async move { app.reply(id, "ann", reply).await.map(drop) });
-    }
-
-    fn resume(&self, alive: &Alive) {
-        self.outside.oracle().released();
-        let app = alive.app.clone();
-        tokio::spawn(async move { app.resume("ann").await.is_ok() });
-    }
-
-    /// While there is no process, people and what is about the process come later.
-    fn act_without(&mut self, act: &Act, due: Due) {
-        match act {
-            Act::Crash { .. } | Act::Kill { .. } | Act::Restart { .. } | Act::JournalFails { .. } => {}
-            Act::Pause
-            | Act::Resume
-            | Act::Release
-            | Act::Freeze { .. }
-            | Act::Ack(_)
-            | Act::Close(_)
-            | Act::Reply { .. }
-            | Act::Undo(_)
-            | Act::Calm => {
-                self.due_in(30_000, due);
-            }
-            Act::Edit(edit) => {
-                self.edit(edit);
-                self.files.load().ok();
-            }
-            other => self.act_outside(other),
-        }
-    }
-
-    /// What happens whether there is a process or not.
-    fn act_outside(&mut self, act: &Act) {
-        match act {
-            Act::Fire(alert) => {
-                let mut state = self.outside.state();
-                let alert = &mut state.alerts[*alert];
-                if !alert.firing {
-                    (alert.firing, alert.since, alert.ended, alert.told) = (true, time::now(), None, None);
-                }
-            }
-            Act::Resolve(alert) => {
-                let mut state = self.outside.state();
-                let alert = &mut state.alerts[*alert];
-                if alert.firing {
-                    (alert.firing, alert.ended) = (false, Some(time::now()));
-                }
-            }
-            Act::Notify { alert, delays, truncate } => {
-                for delay in delays {
-                    let marker = self.marker();
-                    let payload = self.outside.state().payload(*alert, *truncate, &marker);
-                    if let Some((body, firing)) = payload {
-                        self.outside.oracle().note(|| format!("post {} says that these fire: {firing:?}", self.posted));
-                        self.post_of(*delay, Post { path: "/api/v1/alertmanager", body, firing });
-                    }
-                }
-            }
-            Act::Suppress { alert, on } => self.outside.state().alerts[*alert].suppressed = *on,
-            Act::Hand { service, replicas } => {
-                let change = ServiceChange::Scale { from: 0, to: *replicas };
-                self.outside.another_hand(&service_name(*service), &change);
-            }
-            Act::HandImage { service, bad } => {
-                let image = Some(image_of(*service, 7, *bad));
-                let to = SpecFields { image, ..SpecFields::default() };
-                self.outside
-                    .another_hand(&service_name(*service), &ServiceChange::Update { from: SpecFields::default(), to });
-            }
-            Act::NodeState { node, state } => drop(self.outside.cluster.set_node_state(&node_name(*node), state)),
-            Act::LoseMachine(node) => drop(self.outside.cluster.lose_machine(&node_name(*node))),
-            Act::Fault { port, fault, calls } => self.outside.break_calls(*port, *fault, *calls),
-            Act::Down { port, secs } => self.outside.take_down(*port, *secs),
-            Act::Jump(secs) => {
-                time::jump(*secs);
-                let back = u64::try_from(-*secs).unwrap_or(0) * 1_000;
-                let mut oracle = self.outside.oracle();
-                oracle.jumped = true;
-                oracle.set_back += back;
-            }
-            Act::Deploy { service, tag, bad } => {
-                let (image, commit) = (image_of(*service, *tag, *bad), self.marker());
-                let body = json!({ "image": image, "commit": commit, "author": "ann" });
-                self.post(0, "/api/v1/deploy", body.to_string());
-            }
-            Act::Run { service, up } => {
-                let set = json!({ "service": service_name(*service), "scale": if *up { "up" } else { "down" } });
-                let body = json!({ "runbook": "scale_service", "set": set, "by": "ann", "request": self.marker() });
-                self.post(0, "/api/v1/runs", body.to_string());
-            }
-            _ => unreachable!("{act:?} needs a process"),
-        }
-    }
-
-    fn edit(&mut self, edit: &Edit) {
-        self.outside.oracle().counts.edits += 1;
-        match edit {
-            Edit::Rules(rules) => self.files.write_rules(rules),
-            Edit::Runbook(name) => self.files.write_runbook(name),
-            Edit::Broken(text) => self.files.break_with(text),
-        }
-    }
-
-    /// As the reloader does: what is valid is swapped in, what is not changes nothing (invariant 7).
-    fn load(&mut self, alive: &Alive) {
-        match self.files.load() {
-            Ok(catalog) => {
-                alive.app.parts.catalog.store(catalog);
-                alive.app.catalog_swapped();
-                let rules = self.files.rules();
-                self.outside.oracle().in_force(rules);
-            }
-            Err(why) if self.files.are_broken() => alive.app.tell_operators("files", "The files are not valid", &why),
-            Err(why) => panic!("the generated files are not valid: {why}"),
-        }
-    }
-
-    fn marker(&mut self) -> String {
-        self.posted += 1;
-        format!("mark-{}-", self.posted)
-    }
-
-    /// The post that was marked last is sent after `delay` milliseconds.
-    fn post(&mut self, delay: u64, path: &'static str, body: String) {
-        self.post_of(delay, Post { path, body, firing: Vec::new() });
-    }
-
-    fn post_of(&mut self, delay: u64, post: Post) {
-        self.posts.lock().expect("one thread").insert(self.posted, post);
-        self.due_in(delay, Due::Post(self.posted));
-    }
-
-    /// Posts until it is taken, or refused for good.
-    fn send(&self, id: u64, alive: &Alive) {
-        let Some(Post { path, body, firing }) = self.posts.lock().expect("one thread").get(&id).cloned() else {
-            return;
-        };
-        let (router, posts, outside) = (alive.router.clone(), self.posts.clone(), self.outside.clone());
-        tokio::spawn(async move {
-            loop {
-                let request =
-                    Request::post(path).header("content-type", "application/json").body(Body::from(body.clone()));
-                let request = request.expect("a request");
-                let status = match router.clone().oneshot(request).await {
-                    Ok(response) => response.status().as_u16(),
-                    Err(never) => match never {},
-                };
-                if answered(&outside, id, path, status, &firing) {
-                    posts.lock().expect("one thread").remove(&id);
-                    return;
-                }
-                sleep(POST_AGAIN).await;
-            }
-        });
-    }
-
     fn nth_open(&self, nth: usize, alive: &Alive) -> Option<IncidentId> {
         let open: Vec<Incident> =
             incidents(&alive.journal).into_iter().filter(|it| it.state != State::Resolved).collect();
@@ -587,10 +310,16 @@ impl Stage<'_> {
     }
 
     /// The invariants that can be seen at any moment.
-    fn look(&self, journal: &MemoryJournal) {
-        let queued = journal.outbox(0, 1_000).now_or_never().and_then(Result::ok).unwrap_or_default();
-        let queued: BTreeSet<IncidentId> = queued.iter().filter_map(|pending| pending.message.incident).collect();
-        self.outside.oracle().look(&incidents(journal), &queued);
+    fn look(&mut self, journal: &MemoryJournal) {
+        // Where nothing was written, only time can have broken anything.
+        let (changes, at) = self.looked;
+        if changes == journal.changes() && millis() < at + LOOK_EVERY {
+            return;
+        }
+        self.looked = (journal.changes(), millis());
+        let queued = journal.outbox(0, 1_000).now_or_never().and_then(Result::ok);
+        let Some((queued, incidents)) = queued.zip(readable_incidents(journal)) else { return };
+        self.outside.oracle().look(&incidents, &queued);
     }
 
     /// Has everything come to its end?
@@ -644,7 +373,9 @@ impl Stage<'_> {
             oracle.broken(1, format!("posts {lost:?} were answered 2xx and are not in the journal"));
         }
         // 5: what still fires is in an incident that is open.
-        for alert in &self.outside.state().alerts {
+        let watched = self.plan.watchdog.map(|(alert, _)| alert);
+        let alerts = &self.outside.state().alerts;
+        for (_, alert) in alerts.iter().enumerate().filter(|(at, _)| watched != Some(*at)) {
             let fingerprint = runbookd::model::alert::Fingerprint::of(&alert.labels);
             let of_it: Vec<&Incident> =
                 incidents.iter().filter(|incident| incident.alerts.contains(&fingerprint)).collect();
@@ -656,16 +387,28 @@ impl Stage<'_> {
             }
         }
         oracle.applied_once(&self.outside.cluster);
+        oracle.paged_once(&incidents, journal);
         replay::one_at_a_time(&mut oracle, &runs);
         replay::within_limits(&mut oracle, journal, &incidents, &runs);
         replay::same_again(&mut oracle, journal, &runs, &self.files);
     }
 }
 
-/// A person releases the fleet brake.
-fn release(alive: &Alive) {
-    let app = alive.app.clone();
-    tokio::spawn(async move { app.release("ann").await.is_ok() });
+fn share(part: Part) -> Share {
+    match part {
+        Part::Count(count) => Share::Count(count),
+        Part::Percent(percent) => Share::Percent(percent),
+    }
+}
+
+fn freeze_config((at, (span, scope)): (usize, &((u64, u64), Scope))) -> (String, FreezeConfig) {
+    let (rules, tags) = match scope {
+        Scope::All => (Vec::new(), Vec::new()),
+        Scope::Rule(name) => (vec![name.clone()], Vec::new()),
+        Scope::Tag(tag) => (Vec::new(), vec![tag.clone()]),
+    };
+    let when = vec![Window::parse(&window(*span)).expect("a window of two times")];
+    (format!("freeze{at}"), FreezeConfig { when, reason: "the shop must not move".into(), rules, tags })
 }
 
 /// What comes of an answer; whether it is for good.
@@ -676,6 +419,9 @@ fn answered(outside: &Outside, id: u64, path: &str, status: u16, firing: &[(usiz
         200..300 => {
             oracle.counts.posts += 1;
             oracle.answered.insert(id);
+            if outside.watched.is_some_and(|alert| firing.iter().any(|(at, _)| *at == alert)) {
+                oracle.heard();
+            }
             drop(oracle);
             outside.state().were_told(firing);
             true
@@ -690,6 +436,15 @@ fn answered(outside: &Outside, id: u64, path: &str, status: u16, firing: &[(usiz
     }
 }
 
+/// What waits for a slow journal becomes durable when its time has passed.
+async fn sync(journal: Arc<MemoryJournal>, slow: Arc<AtomicU64>) {
+    loop {
+        journal.asked().await;
+        sleep(Duration::from_millis(slow.load(Ordering::Relaxed))).await;
+        journal.sync();
+    }
+}
+
 /// A journal on disk makes durable soon what is staged.
 async fn flush(journal: Arc<MemoryJournal>) {
     loop {
@@ -700,10 +455,15 @@ async fn flush(journal: Arc<MemoryJournal>) {
 }
 
 fn incidents(journal: &MemoryJournal) -> Vec<Incident> {
+    readable_incidents(journal).unwrap_or_default()
+}
+
+/// `None` while the journal cannot be read.
+fn readable_incidents(journal: &MemoryJournal) -> Option<Vec<Incident>> {
     let filter = IncidentFilter { limit: 1_000, ..IncidentFilter::default() };
-    let mut all = journal.incidents(&filter).now_or_never().and_then(Result::ok).unwrap_or_default();
+    let mut all = journal.incidents(&filter).now_or_never()?.ok()?;
     all.reverse();
-    all
+    Some(all)
 }
 
 fn runs(journal: &MemoryJournal) -> Vec<Run> {
@@ -711,6 +471,10 @@ fn runs(journal: &MemoryJournal) -> Vec<Run> {
     let mut all = journal.runs(&filter).now_or_never().and_then(Result::ok).unwrap_or_default();
     all.reverse();
     all
+}
+
+fn steps(journal: &MemoryJournal, run: RunId) -> Vec<Step> {
+    journal.steps(run).now_or_never().and_then(Result::ok).unwrap_or_default()
 }
 
 /// The number of a post that was marked.

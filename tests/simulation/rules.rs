@@ -31,6 +31,36 @@ pub struct RuleSpec {
     pub then_run: bool,
     pub goes_on: bool,
     pub own: bool,
+    pub tags: Vec<&'static str>,
+    /// So many effects on each target in so many seconds.
+    pub target_budget: Option<(u32, u64)>,
+    pub services_at_once: Option<Part>,
+    pub nodes_at_once: Option<u32>,
+    /// From which minute of the day to which it changes nothing.
+    pub freeze: Option<(u64, u64)>,
+}
+
+/// How much of what belongs together.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Part {
+    Count(u32),
+    Percent(u32),
+}
+
+impl Part {
+    pub fn of(self, total: usize) -> usize {
+        match self {
+            Part::Count(count) => count as usize,
+            Part::Percent(percent) => (total * percent as usize / 100).max(1),
+        }
+    }
+
+    fn render(self) -> String {
+        match self {
+            Part::Count(count) => count.to_string(),
+            Part::Percent(percent) => format!("{percent}%"),
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -60,6 +90,18 @@ impl RuleSpec {
         })
     }
 
+    /// Does a grant to change services name this one without a glob?
+    pub fn names_service(&self, service: &str, labels: &Labels) -> bool {
+        const OF_SERVICES: [&str; 5] = ["scale", "update", "restart", "rollback", "reschedule"];
+        let literal =
+            self.allow.iter().filter(|(known, pattern)| OF_SERVICES.contains(known) && !pattern.ends_with('*'));
+        let mut names = literal.map(|(_, pattern)| match pattern.strip_prefix("{{ ") {
+            Some(rest) => labels.get(rest.trim_end_matches(" }}")),
+            None => Some(pattern.as_str()),
+        });
+        names.any(|name| name == Some(service))
+    }
+
     fn render(&self, yaml: &mut String) {
         let _ = writeln!(yaml, "  - name: {}", self.name);
         if let Some(on) = self.on {
@@ -84,6 +126,9 @@ impl RuleSpec {
             self.render_limits(yaml);
         }
         let _ = writeln!(yaml, "    escalate: {{ severity: critical }}");
+        if !self.tags.is_empty() {
+            let _ = writeln!(yaml, "    tags: [{}]", self.tags.join(", "));
+        }
         for (key, value) in [("continue", self.goes_on), ("own", self.own)] {
             if value {
                 let _ = writeln!(yaml, "    {key}: true");
@@ -112,6 +157,16 @@ impl RuleSpec {
         guards.extend(self.cooldown_secs.map(|secs| format!("cooldown: {secs}s")));
         guards.extend(self.budget.map(|(count, secs)| format!("budget: {count} per {secs}s")));
         guards.extend(self.replicas.map(|(min, max)| format!("replicas: {{ min: {min}, max: {max} }}")));
+        guards.extend(self.target_budget.map(|(count, secs)| format!("target_budget: {count} per {secs}s")));
+        guards.extend(self.freeze.map(|span| format!("freeze: [\"{}\"]", window(span))));
+        let parts = [
+            ("services", self.services_at_once.map(Part::render)),
+            ("nodes", self.nodes_at_once.map(|nodes| nodes.to_string())),
+        ];
+        let parts: Vec<String> = parts.into_iter().filter_map(|(of, part)| Some(format!("{of}: {}", part?))).collect();
+        if !parts.is_empty() {
+            guards.push(format!("at_once: {{ {} }}", parts.join(", ")));
+        }
         let _ = writeln!(yaml, "    guards: {{ {} }}", guards.join(", "));
         let _ = writeln!(yaml, "    attempts: {}", self.attempts);
         let _ = writeln!(yaml, "    retry_after: {}s", self.retry_secs);
@@ -123,6 +178,12 @@ impl RuleSpec {
             };
         }
     }
+}
+
+/// From one minute of the day to another, as people write it.
+pub fn window((from, to): (u64, u64)) -> String {
+    let clock = |minute: u64| format!("{:02}:{:02}", minute / 60, minute % 60);
+    format!("{} - {}", clock(from), clock(to))
 }
 
 /// A file of rules.

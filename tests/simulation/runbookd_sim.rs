@@ -2,6 +2,7 @@
 
 mod files;
 mod generate;
+mod guards;
 mod oracle;
 mod outside;
 mod plan;
@@ -9,7 +10,11 @@ mod play;
 mod replay;
 mod rules;
 mod runner;
+mod sorts;
+mod stops;
 mod time;
+mod undone;
+mod watchdog;
 
 use clap::Parser;
 use std::process::ExitCode;

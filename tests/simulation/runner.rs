@@ -149,13 +149,14 @@ fn command(seed: u64) -> String {
 
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Counts { incidents, runs, steps, effects, posts, messages, crashes, restarts, faults, edits, hours } =
+        let Counts { incidents, runs, steps, effects, posts, messages, crashes, restarts, faults, edits, .. } =
             self.counts;
+        let Counts { brakes, silences, undone, hours, .. } = self.counts;
         let (seeds, failed, took) = (self.seeds, self.failures.len(), self.took.as_secs());
         write!(
             f,
             "{seeds} seeds, {failed} failed, in {took} s: {incidents} incidents, {runs} runs, {steps} steps, {effects} effects, {posts} posts, \
-             {messages} messages, {crashes} crashes, {restarts} restarts, {faults} faults, {edits} edits, {hours:.0} simulated hours"
+             {messages} messages, {crashes} crashes, {restarts} restarts, {faults} faults, {edits} edits, {brakes} brakes, {silences} silences, {undone} undone, {hours:.0} simulated hours"
         )
     }
 }

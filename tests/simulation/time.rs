@@ -22,12 +22,15 @@ thread_local! {
     static TIME: Cell<Time> = const { Cell::new(Time { base: Timestamp::UNIX_EPOCH, before: Duration::ZERO, lived: Duration::ZERO, life: None }) };
 }
 
+/// What the wall clock shows when a play begins, in seconds: a Thursday, half past eight.
+const BEGINS: i64 = 1_767_256_200;
+
 /// The application's clock.
 pub const CLOCK: Clock = Clock::Driven(now);
 
-/// A play begins: a Thursday, half past eight.
+/// A play begins.
 pub fn begin() {
-    let base = Timestamp::from_second(1_767_256_200).expect("a valid instant");
+    let base = Timestamp::from_second(BEGINS).expect("a valid instant");
     TIME.set(Time { base, before: Duration::ZERO, lived: Duration::ZERO, life: None });
 }
 
@@ -45,6 +48,11 @@ pub fn passed() -> Duration {
 /// In milliseconds.
 pub fn millis() -> u64 {
     u64::try_from(passed().as_millis()).expect("a play is shorter than that")
+}
+
+/// When the wall clock showed this, in milliseconds, if nobody has set it.
+pub fn at(wall: Timestamp) -> u64 {
+    u64::try_from(wall.as_millisecond() - BEGINS * 1_000).unwrap_or(0)
 }
 
 /// For how long a process has lived so far, in milliseconds.

@@ -3,7 +3,7 @@
 //! What is staged is seen by reads at once and becomes durable at the next boundary: an `intake`, or a `commit` that has something to write.
 
 use super::error;
-use super::tables::Tables;
+use super::tables::{Tables, stored};
 use crate::model::alert::{Fingerprint, Level};
 use crate::model::incident::{Incident, IncidentId, Transition};
 use crate::model::message::{MessageId, ThreadRef};
@@ -25,6 +25,7 @@ pub struct MemoryJournal {
     intakes: watch::Sender<u64>,
     dead: watch::Sender<bool>,
     staged: Notify,
+    asked: Notify,
 }
 
 struct Inner {
@@ -34,11 +35,17 @@ struct Inner {
     /// What reads see: `durable` and what is staged.
     visible: Tables,
     staged: Vec<Write>,
+    /// Writes staged and posts taken.
+    changes: u64,
     /// Boundaries passed.
     commits: u64,
     stop: Option<(u64, bool)>,
-    /// Tickets of `commit` that wait for the end of a failure.
+    /// Tickets of `commit` that wait for the end of a failure, or for `sync`.
     waiting: Vec<oneshot::Sender<()>>,
+    /// Nothing becomes durable before somebody calls `sync`.
+    slow: bool,
+    /// Posts that wait for it, each with its ticket.
+    posts: Vec<(NewIntake, oneshot::Sender<Result<u64, JournalError>>)>,
 }
 
 enum State {
@@ -76,11 +83,20 @@ impl MemoryJournal {
             durable,
             visible,
             staged: Vec::new(),
+            changes: 0,
             commits: 0,
             stop: None,
             waiting: Vec::new(),
+            slow: false,
+            posts: Vec::new(),
         };
-        MemoryJournal { inner: Mutex::new(inner), intakes, dead: watch::Sender::new(false), staged: Notify::new() }
+        MemoryJournal {
+            inner: Mutex::new(inner),
+            intakes,
+            dead: watch::Sender::new(false),
+            staged: Notify::new(),
+            asked: Notify::new(),
+        }
     }
 
     /// A new journal that holds only what was durable, as after `kill -9`. This one refuses everything from now on.
@@ -90,6 +106,7 @@ impl MemoryJournal {
             inner.state = State::Replaced;
         }
         inner.waiting.clear();
+        inner.posts.clear();
         Self::holding(inner.durable.clone())
     }
 
@@ -102,6 +119,11 @@ impl MemoryJournal {
     /// Boundaries passed so far.
     pub fn commits(&self) -> u64 {
         self.inner().commits
+    }
+
+    /// While this is the same, reads see the same.
+    pub fn changes(&self) -> u64 {
+        self.inner().changes
     }
 
     /// Resolves when the journal has died at the boundary that `crash_at` named.
@@ -119,6 +141,39 @@ impl MemoryJournal {
         self.staged.notified().await;
     }
 
+    /// From now on a commit or an intake takes as long as whoever calls `sync` lets it take, as on a disk that is busy. `false`: no time, again.
+    pub fn slow(&self, slow: bool) {
+        self.inner().slow = slow;
+        if !slow {
+            self.sync();
+        }
+    }
+
+    /// Resolves when something waits for `sync`.
+    pub async fn asked(&self) {
+        self.asked.notified().await;
+    }
+
+    /// Makes durable what is staged and the posts that wait, in one go, and resolves their tickets.
+    pub fn sync(&self) {
+        let mut inner = self.inner();
+        if !matches!(inner.state, State::Alive) {
+            return;
+        }
+        for (post, ticket) in std::mem::take(&mut inner.posts) {
+            let Boundary::Passed = self.write(&mut inner, Some(post)) else { return };
+            let id = inner.durable.last_intake;
+            self.intakes.send_replace(id);
+            let _ = ticket.send(Ok(id));
+        }
+        if let Boundary::Passed = self.write(&mut inner, None) {
+            for ticket in inner.waiting.drain(..) {
+                // Nobody may be waiting any more.
+                let _ = ticket.send(());
+            }
+        }
+    }
+
     /// The steps that a crash at this moment would leave in doubt, each with its run, which has not ended.
     pub fn in_doubt(&self) -> Vec<(Run, Step)> {
         self.inner().durable.in_doubt()
@@ -128,7 +183,12 @@ impl MemoryJournal {
     pub fn fail(&self, why: Option<&str>) {
         let mut inner = self.inner();
         match (&inner.state, why) {
-            (State::Alive | State::Failing(_), Some(why)) => inner.state = State::Failing(why.to_string()),
+            (State::Alive | State::Failing(_), Some(why)) => {
+                inner.state = State::Failing(why.to_string());
+                for (_, ticket) in inner.posts.drain(..) {
+                    let _ = ticket.send(Err(error(why)));
+                }
+            }
             (State::Failing(_), None) => {
                 inner.state = State::Alive;
                 if inner.waiting.is_empty() {
@@ -162,6 +222,7 @@ impl MemoryJournal {
         let staged = std::mem::take(&mut inner.staged);
         staged.into_iter().for_each(|write| inner.durable.apply(write));
         if let Some(post) = post {
+            inner.changes += 1;
             inner.visible.add(post.clone());
             inner.durable.add(post);
         }
@@ -208,6 +269,12 @@ impl Journal for MemoryJournal {
             State::Dead => return pending().boxed(),
             State::Replaced => return ready(Err(replaced())).boxed(),
             State::Failing(why) => return ready(Err(error(why.as_str()))).boxed(),
+            State::Alive if inner.slow => {
+                let (ticket, resolved) = oneshot::channel();
+                inner.posts.push((post, ticket));
+                self.asked.notify_one();
+                return async move { if let Ok(said) = resolved.await { said } else { pending().await } }.boxed();
+            }
             State::Alive => {}
         }
         match self.write(&mut inner, Some(post)) {
@@ -232,6 +299,8 @@ impl Journal for MemoryJournal {
         let mut inner = self.inner();
         if matches!(inner.state, State::Alive | State::Failing(_)) {
             for write in writes {
+                let write = stored(write);
+                inner.changes += 1;
                 inner.visible.apply(write.clone());
                 inner.staged.push(write);
             }
@@ -244,13 +313,14 @@ impl Journal for MemoryJournal {
         match &inner.state {
             State::Dead => return pending().boxed(),
             State::Replaced => return ready(Err(replaced())).boxed(),
-            State::Failing(_) => {
+            State::Alive if !inner.slow || inner.staged.is_empty() => {}
+            State::Alive | State::Failing(_) => {
                 let (ticket, resolved) = oneshot::channel();
                 inner.waiting.push(ticket);
+                self.asked.notify_one();
                 // Dropped unresolved by a crash: then this ticket stays open for good, as in a killed process.
                 return async move { if resolved.await.is_ok() { Ok(()) } else { pending().await } }.boxed();
             }
-            State::Alive => {}
         }
         match self.write(&mut inner, None) {
             Boundary::Died => pending().boxed(),
@@ -395,6 +465,44 @@ mod tests {
             assert_eq!(*next.intakes().borrow(), intakes);
             assert!(journal.commit().now_or_never().is_none(), "it stays dead");
         }
+    }
+
+    #[tokio::test]
+    async fn a_slow_journal_makes_tickets_wait_for_sync() {
+        let journal = MemoryJournal::new();
+        journal.slow(true);
+        journal.commit().await.expect("has nothing to write");
+        journal.stage(set("a"));
+        let (mut post, mut ticket) = (journal.intake(post()), journal.commit());
+        journal.asked().await;
+        assert!((&mut ticket).now_or_never().is_none() && (&mut post).now_or_never().is_none());
+        assert_eq!(settings(&journal).await, ["a"], "what is staged is seen");
+        assert_eq!(*journal.intakes().borrow(), 0);
+        journal.sync();
+        ticket.await.expect("commits");
+        assert_eq!(post.await.expect("stored"), 1);
+        journal.stage(set("b"));
+        let lost = journal.commit();
+        assert_eq!(settings(&journal.crash()).await, ["a"]);
+        assert!(lost.now_or_never().is_none(), "a crash leaves it open");
+    }
+
+    #[tokio::test]
+    async fn a_slow_journal_dies_where_it_is_told_to_and_can_fail_meanwhile() {
+        let journal = MemoryJournal::new();
+        journal.slow(true);
+        let refused = journal.intake(post());
+        journal.fail(Some("disk full"));
+        assert_eq!(refused.await.map_err(|error| error.to_string()), Err("disk full".into()));
+        journal.stage(set("a"));
+        let ticket = journal.commit();
+        journal.fail(None);
+        ticket.await.expect("commits");
+        journal.crash_at(3, true);
+        let (one, other) = (journal.intake(post()), journal.intake(post()));
+        journal.sync();
+        assert_eq!(one.await.expect("stored"), 1);
+        assert!(other.now_or_never().is_none() && journal.dead().now_or_never().is_some());
     }
 
     #[tokio::test]

@@ -41,8 +41,18 @@ struct Letter {
     done_at: Option<Timestamp>,
 }
 
-/// A row as it comes back from a journal on disk: through JSON. What does not survive that must not survive here either.
-fn stored<T: Serialize + DeserializeOwned>(row: &T) -> T {
+/// A write whose row has been through JSON, as it comes back from a journal on disk. What does not survive that must not survive here either.
+pub(super) fn stored(write: Write) -> Write {
+    match write {
+        Write::Level(level) => Write::Level(read_back(&level)),
+        Write::Incident(incident) => Write::Incident(read_back(&incident)),
+        Write::Run(run) => Write::Run(read_back(&run)),
+        Write::Step(step) => Write::Step(read_back(&step)),
+        other => other,
+    }
+}
+
+fn read_back<T: Serialize + DeserializeOwned>(row: &T) -> T {
     let text = serde_json::to_string(row).expect("a row serialises");
     serde_json::from_str(&text).expect("a row reads back")
 }
@@ -54,28 +64,29 @@ impl Tables {
         self.last_intake
     }
 
+    /// Takes a write that is [`stored`].
     pub(super) fn apply(&mut self, write: Write) {
         match write {
             Write::Handled(id) => self.handled = id,
             Write::Level(level) => {
-                self.levels.insert(level.alert.fingerprint, stored(&*level));
+                self.levels.insert(level.alert.fingerprint, *level);
             }
             Write::ForgetLevel(fingerprint) => {
                 self.levels.remove(&fingerprint);
             }
             Write::Incident(incident) => {
                 self.last_incident = self.last_incident.max(incident.id.0);
-                self.incidents.insert(incident.id, stored(&*incident));
+                self.incidents.insert(incident.id, *incident);
             }
             Write::Transition(transition) => {
                 self.transitions.entry(transition.incident).or_default().push(transition);
             }
             Write::Run(run) => {
                 self.last_run = self.last_run.max(run.id.0);
-                self.runs.insert(run.id, stored(&*run));
+                self.runs.insert(run.id, *run);
             }
             Write::Step(step) => {
-                self.steps.entry(step.run).or_default().insert(step.seq, stored(&*step));
+                self.steps.entry(step.run).or_default().insert(step.seq, *step);
             }
             Write::Program(hash, sources) => {
                 self.programs.entry(hash).or_insert(sources);

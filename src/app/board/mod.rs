@@ -8,6 +8,7 @@ mod events;
 mod intake;
 mod life;
 mod locks;
+mod news;
 mod recover;
 mod runs;
 mod stops;
@@ -40,8 +41,6 @@ use locks::Locks;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
-/// One day's worth of news at most is remembered, to tell each only once an hour.
-const NEWS_EVERY: Duration = Duration::from_secs(3600);
 /// A repeat moves `last_seen` in the journal only after this long: it decides about staleness of half a day.
 const SEEN_EVERY: Duration = Duration::from_secs(600);
 /// The rule name under which incidents without a rule are keyed. No rule can have it: names are not empty.
@@ -331,23 +330,5 @@ impl Board {
         self.last_message += 1;
         self.out.writes.push(Write::Message(self.last_message, Box::new(message)));
         self.out.messages = true;
-    }
-
-    /// News for the operators, once per `key` and hour.
-    pub fn tell_operators(&mut self, key: &str, title: &str, text: &str, now: Timestamp) {
-        if self.is_news(key, now) {
-            self.send(crate::app::report::operators(title, text, now));
-        }
-    }
-
-    /// Was nothing told under this key within the last hour? It counts as told now.
-    fn is_news(&mut self, key: &str, now: Timestamp) -> bool {
-        let due = |told: &Timestamp| now.duration_since(*told) >= NEWS_EVERY.signed();
-        if !self.news.get(key).is_none_or(due) {
-            return false;
-        }
-        self.news.retain(|_, told| !due(told));
-        self.news.insert(key.to_string(), now);
-        true
     }
 }

@@ -6,6 +6,7 @@ use super::{
     effectiveness::EFFECTIVENESS,
     events::{HAND, SEEN},
     intake::CUT_OFF,
+    news::NEWS,
     trust::TRUST,
 };
 use crate::engine::lifecycle::Event;
@@ -88,6 +89,7 @@ impl Board {
                 _ if name.starts_with(TRUST) => self.recall_trust(&name[TRUST.len()..], value),
                 _ if name.starts_with(CUT_OFF) => self.recall_cut_off(value),
                 _ if name.starts_with(EFFECTIVENESS) => self.recall_effectiveness(&name[EFFECTIVENESS.len()..], value),
+                _ if name.starts_with(NEWS) => self.recall_news(&name[NEWS.len()..], value),
                 _ if name.starts_with(HAND) => self.recall_hand(value),
                 _ if name.starts_with(SEEN) => self.recall_seen(&name[SEEN.len()..], value),
                 _ => {}

@@ -1,6 +1,6 @@
 //! Undo on the board: an incident of its own, without a rule, that lives as long as the run that puts back what another did.
 
-use super::{Board, Start, lock_name};
+use super::{Board, NO_RULE, Start, lock_name};
 use crate::app::undo::{RUNBOOK, Wish};
 use crate::app::{CommandError, report};
 use crate::engine::guard::{self, Verdict};
@@ -17,8 +17,8 @@ use std::sync::Arc;
 const EVENT: &str = "undo";
 
 impl Board {
-    /// A person has seen the plan and wants it carried out. It is refused while effects are stopped, and while another works on one of its targets: whoever
-    /// asks is there and can mend that.
+    /// A person has seen the plan and wants it carried out. It is refused while effects are stopped, and while another works on one of its targets, or the same
+    /// undo is at work: whoever asks is there and can mend that. One that came to nothing and waits for a person is closed by the next.
     pub fn undo(&mut self, wish: Wish, now: Timestamp) -> Result<Incident, CommandError> {
         let undoes = wish.planned.undoes.id;
         let rule = self.catalog.rule(&wish.planned.undoes.rule);
@@ -36,7 +36,17 @@ impl Board {
             let text = format!("{target} is being worked on by incident {holder}: wait for its end, or close it first");
             return Err(CommandError::Conflict(text));
         }
-        let id = self.open(None, &format!("undo of {undoes}"), now);
+        let key = format!("undo of {undoes}");
+        let before = self.by_key.get(&(NO_RULE.into(), key.as_str().into())).copied();
+        if let Some((before, run)) = before.and_then(|before| Some((before, self.live.get(&before)?))) {
+            let text = format!("{undoes} is being undone by {run} of incident {before}: wait for its end");
+            return Err(CommandError::Conflict(text));
+        }
+        if let Some(before) = before {
+            let text = format!("{} wants {undoes} undone once more", wish.by);
+            self.step(before, lifecycle::Event::Closed, Reason::new("newer_undo", text), now);
+        }
+        let id = self.open(None, &key, now);
         let labels = [("event", EVENT), ("run", &undoes.to_string()), ("by", &wish.by)].into_iter().collect();
         let event = Event::new(On::Manual, labels, now);
         self.lock(id, &targets);

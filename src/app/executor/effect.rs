@@ -26,6 +26,8 @@ pub(super) const TRIES: u32 = 5;
 /// Between two tries under one sequence number: doubled from the first to the last.
 pub(super) const LEAST_WAIT: std::time::Duration = std::time::Duration::from_millis(200);
 pub(super) const MOST_WAIT: std::time::Duration = std::time::Duration::from_secs(15);
+/// What the guards said holds for so long: a journal that cannot be written may keep an intent for minutes, in which a person freezes everything.
+const DECIDED_FOR: Duration = Duration::from_secs(1);
 /// How long a process that stops lets an intent that it has staged become durable. A commit takes milliseconds.
 const LAST_COMMIT: std::time::Duration = std::time::Duration::from_secs(2);
 
@@ -38,6 +40,16 @@ pub(super) struct Decided {
     pub(super) unchanged: bool,
     /// What the targets belong to, where a cap on that is.
     pub(super) companies: Vec<Company>,
+}
+
+/// What became of a decision.
+enum Intended {
+    /// What is asked for is so already.
+    AlreadySo,
+    /// Its intent is durable.
+    Now,
+    /// It is, after having waited so long for the journal that the guards must be asked anew.
+    LongAgo,
 }
 
 /// Why an effect does not happen (now).
@@ -66,14 +78,18 @@ impl Executor {
     pub(super) async fn change(self: &Arc<Self>, work: &mut Work, primitive: &'static str, args: Vec<Value>) -> Flow {
         let mut step = self.new_step(work, primitive, args);
         match self.intend(work, &mut step).await {
-            Ok(true) => self.carry_out(work, step, false).await,
-            Ok(false) => self.answer(work, step, Outcome::Unchanged, Ok(Value::Null)),
+            Ok(Intended::Now) => self.carry_out(work, step, false).await,
+            Ok(Intended::LongAgo) => match self.ask_anew(work, &step).await {
+                Ok(in_doubt) => self.carry_out(work, step, in_doubt).await,
+                Err(stop) => self.stopped(work, step, stop),
+            },
+            Ok(Intended::AlreadySo) => self.answer(work, step, Outcome::Unchanged, Ok(Value::Null)),
             Err(stop) => self.stopped(work, step, stop),
         }
     }
 
-    /// From the call to an intent that the guards allow and that is durable. `false`: it is so already.
-    async fn intend(self: &Arc<Self>, work: &mut Work, step: &mut Step) -> Result<bool, Stop> {
+    /// From the call to an intent that the guards allow and that is durable.
+    async fn intend(self: &Arc<Self>, work: &mut Work, step: &mut Step) -> Result<Intended, Stop> {
         let mut since = None;
         loop {
             let decided = match &*step.primitive {
@@ -84,15 +100,24 @@ impl Executor {
             };
             (step.intent, step.before) = (Some(decided.intent), decided.before);
             if decided.unchanged {
-                return Ok(false);
+                return Ok(Intended::AlreadySo);
             }
             if self.admit(work, step, decided.companies, &mut since).await? {
                 break;
             }
         }
         work.steps.push(step.clone());
-        self.record_intent(&work.run, step).await?;
-        Ok(true)
+        let late = self.record_intent(&work.run, step).await?;
+        Ok(if late { Intended::LongAgo } else { Intended::Now })
+    }
+
+    /// Nothing was sent, and much may have changed since it was decided on. Returns whether it is looked at as what is in doubt, which asks the guards on the way.
+    async fn ask_anew(self: &Arc<Self>, work: &mut Work, step: &Step) -> Result<bool, Stop> {
+        match &step.intent {
+            Some(Intent::Services(_) | Intent::Reload { .. }) => Ok(true),
+            // Of a post it could never be found out whether it arrived.
+            _ => self.may_send_again(work, step).await.map(|()| false),
+        }
     }
 
     /// A step whose intent is journalled and whose outcome is not: after a restart.
@@ -120,6 +145,11 @@ impl Executor {
         let decided = self.decide_each(work, step).await?;
         let unchanged = decided.iter().all(|(intent, service)| intent::already_so(&intent.change, service));
         let companies = if unchanged { Vec::new() } else { self.stacks_of(work, &decided).await? };
+        if !companies.is_empty() {
+            // That look takes as long as the cluster does: the rule may be another by now.
+            self.ask_guards(work, &step.primitive, &decided)?;
+            self.still_permitted(work)?;
+        }
         let intents: Vec<ServiceIntent> = decided.into_iter().map(|(intent, _)| intent).collect();
         let before = match intents.as_slice() {
             [one] => intent::before(&one.change),
@@ -284,13 +314,17 @@ impl Executor {
         }
     }
 
-    /// Intent before effect: returns when it is durable.
-    pub(super) async fn record_intent(&self, run: &Run, step: &Step) -> Result<(), Stop> {
+    /// Intent before effect: returns when it is durable, and whether that took so long that the guards must be asked anew.
+    async fn record_intent(&self, run: &Run, step: &Step) -> Result<bool, Stop> {
         if run.shadow {
-            return Ok(());
+            return Ok(false);
         }
+        let decided = self.parts.clock.now();
         self.parts.journal.stage(vec![Write::Step(Box::new(step.clone()))]);
-        if self.durable().await { Ok(()) } else { Err(Stop::Leave) }
+        if !self.durable().await {
+            return Err(Stop::Leave);
+        }
+        Ok(self.parts.clock.now() > decided + DECIDED_FOR.signed())
     }
 
     /// Waits until what was staged is durable; false when the process ends before that.
@@ -410,7 +444,9 @@ impl Executor {
             && intents[at].version != moved.version
         {
             intents[at] = moved;
-            self.record_intent(&work.run, step).await?;
+            if self.record_intent(&work.run, step).await? {
+                return Box::pin(self.settle_one(work, step, at, label)).await;
+            }
         }
         Ok(Settled::NotApplied)
     }

@@ -1,4 +1,5 @@
-//! Whether a run under way may begin an effect now. While it is paused or frozen it may not: it is suspended, not ended, up to its time limit; its reads and waits go on.
+//! Whether a run under way may begin an effect now. While it is paused or frozen it may not: it is suspended, not ended, up to its time limit; its reads
+//! and waits go on.
 
 use super::effect::Stop;
 use super::{Executor, Input, Work};
@@ -50,7 +51,11 @@ impl Executor {
         let run = Box::new(work.run.clone());
         self.inbox.send(Input::Admit { run, effect, companies, answer }).map_err(|_| Stop::Leave)?;
         match told.await.map_err(|_| Stop::Leave)? {
-            Verdict::Allow => Ok(true),
+            Verdict::Allow => {
+                // It is counted from here on; so it is after a crash, when the journal knows no end of it.
+                step.started_at = self.parts.clock.now();
+                Ok(true)
+            }
             Verdict::Deny(reason) => {
                 // It is not going to be: an intent is what is.
                 step.intent = None;
@@ -88,7 +93,18 @@ impl Executor {
                 return Err(Stop::Leave);
             }
             stops.mark_unchanged();
-            let Some((guard, until, reason)) = self.stop_of(work) else { break };
+            let Some((guard, until, reason)) = self.stop_of(work) else {
+                if held.is_none() || work.signal.has_place() {
+                    break;
+                }
+                // By the time that it has one again, it may be stopped again.
+                if !self.seat(&work.signal).await {
+                    return Err(Stop::Leave);
+                }
+                continue;
+            };
+            // A freeze may last for days: what it does not concern goes on.
+            work.signal.leave_place();
             if held.as_ref().is_none_or(|known| known.code != reason.code) {
                 self.parts.metrics.verdict(guard, "hold");
                 self.suspend_by(work, &reason);

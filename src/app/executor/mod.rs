@@ -101,16 +101,26 @@ impl Executor {
         // Registered before it waits for its turn, so that no wake-up and no stop is lost.
         let signal = self.actives().entry(id).or_default().clone();
         tokio::spawn(async move {
-            let permit = executor.permits.clone().acquire_owned().await;
-            if permit.is_ok() && !*executor.stopping.borrow() {
+            if executor.seat(&signal).await {
                 executor.work(id, run, resume, locked, signal.clone()).await;
             }
+            signal.leave_place();
             let mut actives = executor.actives();
             // A run that went to sleep may have been woken, and be at work again, by now.
             if actives.get(&id).is_some_and(|known| Arc::ptr_eq(known, &signal)) {
                 actives.remove(&id);
             }
         });
+    }
+
+    /// Waits for a place among the runs at work; false when the process stops.
+    async fn seat(&self, signal: &Signal) -> bool {
+        let Ok(place) = self.permits.clone().acquire_owned().await else { return false };
+        if *self.stopping.borrow() {
+            return false;
+        }
+        signal.take_place(place);
+        true
     }
 
     fn actives(&self) -> MutexGuard<'_, BTreeMap<RunId, Arc<Signal>>> {
@@ -176,7 +186,7 @@ impl Executor {
         for signal in self.actives().values() {
             signal.wake();
         }
-        // Every run at work holds a permit until it has journalled what it did.
+        // Every run at work has its place until it has journalled what it did.
         let all = u32::try_from(RESIDENT_RUNS).expect("a small number");
         let _ = self.permits.acquire_many(all).await;
         self.permits.close();

@@ -16,15 +16,18 @@ use crate::model::run::RunState;
 use crate::model::silence::SilenceIntent;
 use crate::model::step::{Intent, Outcome, Step, StepError};
 use crate::ports::{ErrorKind, ErrorReason, PortError};
+use jiff::Timestamp;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 impl Executor {
     /// From the call to an intent that the guards allow, on what is there once the locks are held.
-    pub(super) async fn decide_one(self: &Arc<Self>, work: &mut Work, step: &Step) -> Result<Decided, Stop> {
+    pub(super) async fn decide_one(self: &Arc<Self>, work: &mut Work, step: &mut Step) -> Result<Decided, Stop> {
         self.may_begin(work).await?;
         loop {
+            // What has its time from here on (a job, a silence) loses none of it by having been held.
+            step.started_at = self.parts.clock.now();
             let decided = self.intent_of(work, step).await?;
             let target = target_of(step);
             self.verdict(guard::before_call(self.rule(work).as_deref(), &labels_of(work), &step.primitive, &target))?;
@@ -126,6 +129,10 @@ impl Executor {
             } else if tries > 0 {
                 self.may_send_again(work, step).await?;
             }
+            if let Some(ends) = ends_at(intent).filter(|ends| *ends <= self.parts.clock.now()) {
+                let text = format!("{intent}: its time was over at {ends:.0}, before it could begin");
+                return Err(Stop::Error(StepError::new("timeout", text)));
+            }
             let error = match self.call_for(work, intent, &label).await {
                 Ok(value) => return Ok(value),
                 Err(error) if error.kind == ErrorKind::Permanent => return Err(Stop::Error(step_error(&error))),
@@ -155,7 +162,7 @@ impl Executor {
         }
     }
 
-    async fn may_send_again(&self, work: &mut Work, step: &Step) -> Result<(), Stop> {
+    pub(super) async fn may_send_again(&self, work: &mut Work, step: &Step) -> Result<(), Stop> {
         self.may_begin(work).await?;
         let target = target_of(step);
         self.verdict(guard::before_call(self.rule(work).as_deref(), &labels_of(work), &step.primitive, &target))?;
@@ -269,6 +276,15 @@ async fn at_present(work: &Work, intent: &NodeIntent) -> Result<NodeIntent, Port
 
 pub(super) fn no_alertmanager() -> PortError {
     PortError::permanent(ErrorReason::Invalid, "there is no alertmanager.url in the configuration: it says whom to ask")
+}
+
+/// When it is over, for what has its time from when it was decided on.
+fn ends_at(intent: &Intent) -> Option<Timestamp> {
+    match intent {
+        Intent::Job(job) => Some(job.deadline),
+        Intent::Silence(silence) => Some(silence.ends_at()),
+        _ => None,
+    }
 }
 
 /// What the script gets when the effect has been accepted.

@@ -6,9 +6,9 @@ use crate::ports::{Cluster, NodeGroups};
 use crate::runbook::evaluate::{Answer, Recorded};
 use crate::runbook::program::Program;
 use serde_json::Value;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use tokio::sync::Notify;
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::{Notify, OwnedSemaphorePermit};
 
 /// How the dispatcher reaches a run at work.
 #[derive(Default)]
@@ -16,6 +16,8 @@ pub(super) struct Signal {
     notify: Notify,
     woken: AtomicBool,
     stop: AtomicBool,
+    /// One of the places for runs at work, while it has one.
+    place: Mutex<Option<OwnedSemaphorePermit>>,
 }
 
 impl Signal {
@@ -41,6 +43,23 @@ impl Signal {
 
     pub fn stopped(&self) -> bool {
         self.stop.load(Ordering::Acquire)
+    }
+
+    pub fn take_place(&self, place: OwnedSemaphorePermit) {
+        self.set_place(Some(place));
+    }
+
+    /// Others may work meanwhile.
+    pub fn leave_place(&self) {
+        self.set_place(None);
+    }
+
+    pub fn has_place(&self) -> bool {
+        self.place.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
+    fn set_place(&self, place: Option<OwnedSemaphorePermit>) {
+        *self.place.lock().unwrap_or_else(PoisonError::into_inner) = place;
     }
 }
 

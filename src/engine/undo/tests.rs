@@ -353,7 +353,8 @@ fn an_undo_may_do_what_its_plan_says_and_nothing_else() {
         started_at: jiff::Timestamp::UNIX_EPOCH,
         finished_at: None,
     };
-    let in_force = Rule { replicas: Some((2, 4)), ..Rule::matching("scale-out", Vec::new()) };
+    let tags = vec!["capacity".to_string()];
+    let in_force = Rule { replicas: Some((2, 4)), tags, ..Rule::matching("scale-out", Vec::new()) };
     let rule = rule(&run(json!([["scale", "web"], ["update", "*"]])), Some(&in_force));
     let allowed = |primitive: &str, target: &str| {
         crate::engine::guard::before_call(Some(&rule), &Labels::default(), primitive, target).is_ok()
@@ -362,5 +363,9 @@ fn an_undo_may_do_what_its_plan_says_and_nothing_else() {
     assert!(!allowed("scale", "web2"));
     assert!(!allowed("update", "web"));
     assert_eq!(rule.replicas, Some((2, 4)));
+    assert!(
+        crate::model::freeze::Scope::Tag("capacity".into()).covers(Some(&rule)),
+        "what freezes the rule freezes its undo"
+    );
     assert!(super::rule(&run(Value::Null), None).allow.is_empty());
 }
