@@ -4,7 +4,7 @@
 
 use crate::plan::{Fleet, Plan};
 use crate::rules::{Part, RuleSpec};
-use crate::time::millis;
+use crate::time::{at, millis};
 use runbookd::model::cluster::{Node, NodeChange, Service, ServiceChange};
 use runbookd::model::incident::IncidentId;
 use runbookd::model::node_group::GroupChange;
@@ -14,8 +14,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// For so long everything of [`Fleet`] is counted.
 const WINDOW: u64 = 600_000;
-/// A node is looked at once more before it is changed.
-const LOOKS_AGAIN: u64 = 6_000;
 /// What was seen when an effect was admitted is no older than this.
 const SEEN_BEFORE: u64 = 4_000;
 /// What was changed within this time and is not whole counts as being changed. A little less than the guard says.
@@ -62,7 +60,8 @@ pub struct Around {
 impl Effect {
     fn of(run: &Run, step: &Step, since: u64) -> Option<Effect> {
         let intent = step.intent.as_ref()?;
-        let looks_again = if let Intent::Node(_) = intent { LOOKS_AGAIN } else { 0 };
+        // A node is looked at once more before it is changed, which may take as long as the cluster is away.
+        let since = if let Intent::Node(_) = intent { since.min(at(step.started_at)) } else { since };
         let way = |from: u64, to: u64| (from != to).then_some(to > from);
         let (targets, up) = match intent {
             Intent::Services(all) => {
@@ -91,7 +90,7 @@ impl Effect {
             seq: step.seq,
             incident: run.incident,
             rule: run.rule.clone(),
-            from: since.saturating_sub(looks_again),
+            from: since,
             to: millis(),
             gives_back: run.handler == Handler::OnResolved,
             undo: run.undoes.is_some(),

@@ -2,6 +2,7 @@
 //! decides in the application. The numbers are those of the invariants in ARCHITECTURE.md.
 
 use crate::guards::{Around, Guards};
+use crate::leaving::Leaving;
 use crate::plan::Plan;
 use crate::rules::{Mode, RuleSpec};
 use crate::stops::Stops;
@@ -12,11 +13,9 @@ use futures_util::FutureExt;
 use jiff::Timestamp;
 use runbookd::adapters::cluster::sim::SimCluster;
 use runbookd::adapters::journal::memory::MemoryJournal;
-use runbookd::model::cluster::{JobIntent, NodeIntent, Service, ServiceChange, ServiceIntent};
 use runbookd::model::incident::{Incident, IncidentId, State};
 use runbookd::model::label::Labels;
-use runbookd::model::message::{Kind, Message};
-use runbookd::model::node_group::GroupIntent;
+use runbookd::model::message::{Kind, Message, MessageId};
 use runbookd::model::run::{Handler, Run, RunId};
 use runbookd::model::step::{Intent, Outcome, Step};
 use runbookd::ports::{Journal, Pending, PortError};
@@ -100,7 +99,8 @@ pub struct Oracle {
     pub releases: u64,
     /// When people last heard of each incident.
     heard: BTreeMap<IncidentId, u64>,
-    delivered: BTreeSet<String>,
+    /// What was delivered, and under which numbers of the outbox.
+    delivered: BTreeMap<String, BTreeSet<Option<MessageId>>>,
     /// Since when, in time lived, each incident is held.
     held: BTreeMap<IncidentId, u64>,
     /// The wall clock was set.
@@ -113,66 +113,6 @@ pub struct Oracle {
     approved: BTreeSet<IncidentId>,
     /// Incidents that a person closed.
     pub closed: BTreeSet<IncidentId>,
-}
-
-/// A change that is about to leave the process.
-pub struct Leaving {
-    what: String,
-    /// What a grant must name; `None`: any.
-    target: Option<String>,
-    /// What no two live runs may work on.
-    lock: Option<String>,
-    scale: Option<Scale>,
-}
-
-struct Scale {
-    from: u64,
-    to: u64,
-    /// The service's own bounds.
-    min: Option<u64>,
-    max: Option<u64>,
-}
-
-impl Leaving {
-    pub fn service(intent: &ServiceIntent, seen: Option<&Service>) -> Self {
-        let scale = match (&intent.change, seen) {
-            // At another version it will conflict: its bounds may be others by now.
-            (ServiceChange::Scale { from, to }, Some(seen)) if seen.version == intent.version => {
-                let bound = |label: &str| seen.labels.get(label).and_then(|value| value.parse().ok());
-                Some(Scale { from: *from, to: *to, min: bound("com.df.scaleMin"), max: bound("com.df.scaleMax") })
-            }
-            _ => None,
-        };
-        Leaving { lock: Some(format!("service {}", intent.service)), scale, ..Self::to(&intent.service, intent) }
-    }
-
-    pub fn node(intent: &NodeIntent) -> Self {
-        Leaving { lock: Some(format!("node {}", intent.node)), ..Self::to(&intent.node, intent) }
-    }
-
-    pub fn group(intent: &GroupIntent) -> Self {
-        Leaving { lock: Some(format!("group {}", intent.group)), ..Self::to(&intent.group, intent) }
-    }
-
-    pub fn reload(target: &str) -> Self {
-        Leaving { lock: Some(format!("reload {target}")), ..Self::to(target, format!("reload {target}")) }
-    }
-
-    pub fn job(job: &JobIntent) -> Self {
-        Self::to(&job.image, format!("job {}", job.name))
-    }
-
-    pub fn post(target: &str) -> Self {
-        Self::to(target, format!("post to {target}"))
-    }
-
-    pub fn silence() -> Self {
-        Leaving { target: None, ..Self::to("", "silence") }
-    }
-
-    fn to(target: &str, what: impl ToString) -> Self {
-        Leaving { what: what.to_string(), target: Some(target.to_string()), lock: None, scale: None }
-    }
 }
 
 impl Oracle {
@@ -381,7 +321,7 @@ impl Oracle {
             let runs = self.touched.get(target).into_iter().flatten();
             runs.filter(|(of, _)| *of == incident).any(|(_, run)| works(journal, incident, *run).is_some())
         };
-        if let Some(text) = self.guards.at_once(step, around, works) {
+        if let Some(text) = self.guards.at_once(step, around, works).filter(|_| !self.jumped) {
             self.broken(3, format!("{}: {text}", leaving.what));
         }
     }
@@ -493,8 +433,8 @@ impl Oracle {
         }
     }
 
-    /// People hear of something; `twice` is said of what the console shows, which may have got through as well.
-    pub fn told(&mut self, message: &Message, twice: bool) {
+    /// People hear of something, which has this number in the outbox; `twice` is said of what the console shows, which may have got through as well.
+    pub fn told(&mut self, message: &Message, id: Option<MessageId>, twice: bool) {
         self.counts.messages += 1;
         self.note(|| {
             format!(
@@ -510,7 +450,10 @@ impl Oracle {
         self.stops.told(message);
         let known =
             serde_json::to_string(&Message { repeated: false, ..message.clone() }).expect("a message is plain data");
-        let new = self.delivered.insert(known);
+        let ids = self.delivered.entry(known).or_default();
+        let first = ids.is_empty();
+        // Two that are alike, each with a number of its own, are two: it may resolve twice in one millisecond.
+        let new = ids.insert(id) && (first || id.is_some());
         if let Some(incident) = message.incident.filter(|_| new && message.kind == Kind::Escalation) {
             *self.escalated.entry(incident).or_default() += 1;
         }

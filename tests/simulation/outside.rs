@@ -2,7 +2,8 @@
 //! wrong as the plan says, and shows whatever reaches it to the oracle first.
 
 use crate::guards::Around;
-use crate::oracle::{Leaving, Oracle};
+use crate::leaving::Leaving;
+use crate::oracle::Oracle;
 use crate::plan::{Fault, Plan, Port};
 use crate::time::{CLOCK, millis, now};
 use async_trait::async_trait;
@@ -16,13 +17,13 @@ use runbookd::model::cluster::{
 };
 use runbookd::model::join::{JoinRole, JoinToken};
 use runbookd::model::label::Labels;
-use runbookd::model::message::{Kind, Message, MessageRoot, ThreadRef};
+use runbookd::model::message::{Kind, Message, MessageId, MessageRoot, ThreadRef};
 use runbookd::model::node_group::{GroupChange, GroupIntent, NodeGroup};
 use runbookd::model::silence::SilenceIntent;
 use runbookd::model::step::{Intent, Step};
 use runbookd::ports::{
-    Alerts, Cluster, DeliverError, ErrorReason, Humans, KnownAlert, NodeGroups, PortError, PostAnswer, Posts, Queries,
-    Reload, Reloaded, Sample,
+    Alerts, Cluster, DeliverError, ErrorReason, Humans, Journal, KnownAlert, NodeGroups, PortError, PostAnswer, Posts,
+    Queries, Reload, Reloaded, Sample,
 };
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, VecDeque};
@@ -217,6 +218,14 @@ impl Outside {
             self.oracle().counts.faults += 1;
         }
         (fault, down)
+    }
+
+    /// Which message of the outbox this is, if it is one: the first that says the same.
+    fn number_of(&self, message: &Message) -> Option<MessageId> {
+        let journal = self.journal.lock().expect("one thread").clone();
+        let queued = journal.outbox(0, 1_000).now_or_never()?.ok()?;
+        let same = |known: &Message| Message { repeated: message.repeated, ..known.clone() } == *message;
+        queued.iter().find(|pending| same(&pending.message)).map(|pending| pending.id)
     }
 
     fn leaves(&self, leaving: &Leaving, is: impl Fn(&str, &Step) -> bool) {
@@ -452,7 +461,7 @@ impl Alerts for Outside {
 impl Humans for Outside {
     async fn deliver(&self, message: &Message, thread: Option<&ThreadRef>) -> Result<Option<ThreadRef>, DeliverError> {
         let told = self.call(Port::People, true, || {
-            self.oracle().told(message, false);
+            self.oracle().told(message, self.number_of(message), false);
             Ok(())
         });
         match told.await {
@@ -475,7 +484,8 @@ pub struct Console(pub Arc<Outside>);
 #[async_trait]
 impl Humans for Console {
     async fn deliver(&self, message: &Message, _: Option<&ThreadRef>) -> Result<Option<ThreadRef>, DeliverError> {
-        self.0.oracle().told(message, true);
+        let id = self.0.number_of(message);
+        self.0.oracle().told(message, id, true);
         Ok(None)
     }
 }

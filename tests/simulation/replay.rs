@@ -145,18 +145,20 @@ pub fn same_again(oracle: &mut Oracle, journal: &MemoryJournal, runs: &[Run], fi
             }
         }
         let end = evaluate(steps.len());
-        let same = match run.state {
-            RunState::Done => matches!(end, Next::Done(_)),
-            RunState::Failed
-                if run
-                    .reason
-                    .as_ref()
-                    .is_some_and(|why| why.code == "failed" || why.code == "run_failed" || why.code == "denied") =>
-            {
-                matches!(end, Next::Failed(_))
-            }
-            _ => true,
-        };
+        // What a wait saw last, and failed on, is not kept.
+        let waits = steps.last().is_some_and(|step| step.outcome == Outcome::Waiting);
+        let same = waits
+            || match run.state {
+                RunState::Done => matches!(end, Next::Done(_)),
+                RunState::Failed
+                    if run.reason.as_ref().is_some_and(|why| {
+                        why.code == "failed" || why.code == "run_failed" || why.code == "denied"
+                    }) =>
+                {
+                    matches!(end, Next::Failed(_))
+                }
+                _ => true,
+            };
         if !same {
             oracle.broken(6, format!("run {} ended {:?} ({:?}), and would now {end:?}", run.id, run.state, run.reason));
         }

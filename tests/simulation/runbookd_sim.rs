@@ -3,6 +3,7 @@
 mod files;
 mod generate;
 mod guards;
+mod leaving;
 mod oracle;
 mod outside;
 mod plan;

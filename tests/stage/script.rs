@@ -70,6 +70,11 @@ pub enum Action {
         labels: BTreeMap<String, String>,
         began: Duration,
     },
+    /// A resolved post that comes this long after the end that it tells of.
+    ResolveLate {
+        labels: BTreeMap<String, String>,
+        ended: Duration,
+    },
     /// A firing post of a group that Alertmanager cut this many alerts off.
     FireTruncated {
         labels: BTreeMap<String, String>,
@@ -251,6 +256,11 @@ impl Play<'_> {
                 self.started.insert(labels_of(labels), now - began.signed());
                 self.post(labels, true, 0).await;
             }
+            Action::ResolveLate { labels, ended } => {
+                let ended = now - ended.signed();
+                let body = payload_of(&labels_of(labels), false, ended, ended, 0);
+                self.send(&body).await;
+            }
             Action::FireTruncated { labels, truncated } => self.post(labels, true, *truncated).await,
             Action::FireUntold(labels) => {
                 let labels = labels_of(labels);
@@ -399,9 +409,13 @@ impl Play<'_> {
         };
         self.known(&labels, firing);
         let body = payload_of(&labels, firing, starts_at, now, truncated);
+        self.send(&body).await;
+    }
+
+    async fn send(&mut self, body: &str) {
         self.insist(async |life| {
             // Alertmanager tries again what is answered 5xx.
-            while !life.post(&body).await {
+            while !life.post(body).await {
                 tokio::time::sleep(std::time::Duration::from_secs(1)).await;
             }
             Some(())

@@ -130,7 +130,7 @@ impl Board {
         }
         let fingerprint = alert.fingerprint;
         let acted_at = self.levels.get(&fingerprint).and_then(|known| self.acted_at(&known.incidents));
-        let (change, doubt) = match self.levels.get_mut(&fingerprint) {
+        let (change, doubt, changed) = match self.levels.get_mut(&fingerprint) {
             None => {
                 let (change, level) = level::first(alert, group, now);
                 if let Some(level) = level {
@@ -145,7 +145,7 @@ impl Board {
                         }),
                     );
                 }
-                (change, None)
+                (change, None, false)
             }
             Some(known) => {
                 let was = known.level.clone_flags();
@@ -156,6 +156,8 @@ impl Board {
                         old.remove(&fingerprint);
                     }
                 }
+                // With the start of an episode that is over, a late *resolved* of that one would count for this one after a restart.
+                let moved = was.starts_at != known.level.alert.starts_at;
                 let confirmed = was.unconfirmed && !known.level.unconfirmed;
                 let unsuppressed = was.suppressed && !known.level.suppressed;
                 if confirmed || unsuppressed {
@@ -164,7 +166,7 @@ impl Board {
                         self.reconsider(id, "suppressed", now);
                     }
                 }
-                (change, was.refire_at)
+                (change, was.refire_at, moved || confirmed || unsuppressed || was.refire_at.is_some())
             }
         };
         self.metrics.alert(change.name());
@@ -182,7 +184,7 @@ impl Board {
                 }
                 self.keep_level(fingerprint);
             }
-            Change::Repeat => self.seen_again(fingerprint, doubt.is_some(), now),
+            Change::Repeat => self.seen_again(fingerprint, changed, now),
             Change::Stale | Change::Unknown => {}
         }
     }
@@ -543,12 +545,13 @@ struct Flags {
     unconfirmed: bool,
     suppressed: bool,
     refire_at: Option<Timestamp>,
+    starts_at: Timestamp,
 }
 
 impl Level {
     fn clone_flags(&self) -> Flags {
         let Level { unconfirmed, suppressed, refire_at, .. } = *self;
-        Flags { group: self.group.key.clone(), unconfirmed, suppressed, refire_at }
+        Flags { group: self.group.key.clone(), unconfirmed, suppressed, refire_at, starts_at: self.alert.starts_at }
     }
 }
 

@@ -92,6 +92,8 @@ impl Executor {
     async fn intend(self: &Arc<Self>, work: &mut Work, step: &mut Step) -> Result<Intended, Stop> {
         let mut since = None;
         loop {
+            // What was decided before it had to wait is void.
+            (step.intent, step.before) = (None, None);
             let decided = match &*step.primitive {
                 "reload" => self.decide_reload(work, step).await?,
                 // One call may be about several services.
@@ -352,7 +354,9 @@ impl Executor {
     ) -> Flow {
         let mut applied: Vec<String> = Vec::new();
         for (at, intent) in intents.iter().enumerate() {
-            match self.apply_one(work, &mut step, at, in_doubt).await {
+            // Those before took a while: everything may have been stopped, or the rule be another.
+            let looks_first = in_doubt || at > 0 && !work.run.shadow;
+            match self.apply_one(work, &mut step, at, looks_first).await {
                 Ok(()) => applied.push(intent.service.clone()),
                 Err(Stop::Error(mut error)) => {
                     if !applied.is_empty() {

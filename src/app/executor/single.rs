@@ -29,12 +29,11 @@ impl Executor {
             // What has its time from here on (a job, a silence) loses none of it by having been held.
             step.started_at = self.parts.clock.now();
             let decided = self.intent_of(work, step).await?;
-            let target = target_of(step);
-            self.verdict(guard::before_call(self.rule(work).as_deref(), &labels_of(work), &step.primitive, &target))?;
+            self.verdict(self.granted(work, step))?;
             if !decided.unchanged {
                 self.permitted(work, step, decided.intent.clone()).await?;
             }
-            let names = lock_name(&step.primitive, &target).into_iter().collect();
+            let names = lock_name(&step.primitive, &target_of(step)).into_iter().collect();
             let waited = self.lock(work, names).await?;
             if !waited && !self.is_stopped(work) {
                 return Ok(decided);
@@ -133,7 +132,7 @@ impl Executor {
                 let text = format!("{intent}: its time was over at {ends:.0}, before it could begin");
                 return Err(Stop::Error(StepError::new("timeout", text)));
             }
-            let error = match self.call_for(work, intent, &label).await {
+            let error = match self.call_for(work, step, intent, &label).await {
                 Ok(value) => return Ok(value),
                 Err(error) if error.kind == ErrorKind::Permanent => return Err(Stop::Error(step_error(&error))),
                 Err(error) => error,
@@ -162,12 +161,16 @@ impl Executor {
         }
     }
 
+    /// Does the rule now in force allow this call?
+    fn granted(&self, work: &Work, step: &Step) -> Result<(), (&'static str, Reason)> {
+        guard::before_call(self.rule(work).as_deref(), &labels_of(work), &step.primitive, &target_of(step))
+    }
+
     pub(super) async fn may_send_again(&self, work: &mut Work, step: &Step) -> Result<(), Stop> {
         self.may_begin(work).await?;
-        let target = target_of(step);
-        self.verdict(guard::before_call(self.rule(work).as_deref(), &labels_of(work), &step.primitive, &target))?;
+        self.verdict(self.granted(work, step))?;
         self.still_permitted(work)?;
-        let names = lock_name(&step.primitive, &target).into_iter().collect();
+        let names = lock_name(&step.primitive, &target_of(step)).into_iter().collect();
         self.lock(work, names).await.map(drop)
     }
 
@@ -221,13 +224,13 @@ impl Executor {
         machines::shrunk(group, node).map(drop).map_err(Stop::Error)
     }
 
-    async fn call_for(&self, work: &Work, intent: &Intent, label: &str) -> Result<Value, PortError> {
+    async fn call_for(&self, work: &Work, step: &Step, intent: &Intent, label: &str) -> Result<Value, PortError> {
         match intent {
             Intent::Silence(_) | Intent::Post { .. } if work.run.shadow => {}
             Intent::Node(node) => {
                 let node = at_present(work, node).await?;
-                // To look took a while: what was stopped meanwhile waits, as any change that was not made.
-                if self.is_stopped(work) {
+                // To look took a while: what was stopped meanwhile waits, as any change that was not made, and what is allowed no longer is denied.
+                if self.is_stopped(work) || self.granted(work, step).is_err() {
                     return Err(PortError::transient(ErrorReason::Other, "effects were stopped before it was made"));
                 }
                 work.world.cluster.apply_node(&node).await?;

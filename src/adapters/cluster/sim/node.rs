@@ -11,14 +11,12 @@ use std::collections::BTreeMap;
 impl State {
     /// The nodes, with how many tasks run on each.
     pub(super) fn nodes_at(&mut self, now: Timestamp) -> Vec<Node> {
-        let mut running: BTreeMap<String, u64> = BTreeMap::new();
         for place in 0..self.services.len() {
             self.settled(place, now);
-            for task in self.services[place].tasks(now, &self.usable) {
-                if task.state == "running" {
-                    *running.entry(task.node).or_default() += 1;
-                }
-            }
+        }
+        let mut running: BTreeMap<&String, u64> = BTreeMap::new();
+        for node in self.services.iter().flat_map(|service| service.running_on(now, &self.usable)) {
+            *running.entry(node).or_default() += 1;
         }
         let mut nodes = self.nodes.clone();
         for node in &mut nodes {

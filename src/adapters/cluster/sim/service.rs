@@ -365,12 +365,10 @@ impl SimService {
 
     /// Newest first, the tasks that the last update replaced included.
     pub fn tasks(&self, now: Timestamp, nodes: &[String]) -> Vec<Task> {
-        let count = nodes.len() as u64;
-        let (wanted, running, stage) = (self.wanted(count), self.running(now, count), self.stage(now));
-        let task = |generation: u64, image: &str, slot: u64, (state, desired, error): (&str, &str, &str)| Task {
+        let task = |Slot { generation, image, slot, state: (state, desired, error) }| Task {
             id: self.task_id(generation, slot),
             service: self.name.clone(),
-            node: nodes.get((slot as usize - 1) % nodes.len().max(1)).cloned().unwrap_or_default(),
+            node: node_of(slot, nodes).cloned().unwrap_or_default(),
             state: state.to_string(),
             desired_state: desired.to_string(),
             error: error.to_string(),
@@ -378,6 +376,18 @@ impl SimService {
             addresses: Vec::new(),
             networks: BTreeMap::new(),
         };
+        self.slots(now, nodes).into_iter().map(task).collect()
+    }
+
+    /// The node of each task that runs.
+    pub fn running_on<'a>(&self, now: Timestamp, nodes: &'a [String]) -> impl Iterator<Item = &'a String> {
+        let running = self.slots(now, nodes).into_iter().filter(|slot| slot.state.0 == "running");
+        running.filter_map(|slot| node_of(slot.slot, nodes))
+    }
+
+    fn slots(&self, now: Timestamp, nodes: &[String]) -> Vec<Slot<'_>> {
+        let count = nodes.len() as u64;
+        let (wanted, running, stage) = (self.wanted(count), self.running(now, count), self.stage(now));
         let image = self.spec.template.image.as_str();
         // In the middle of an update the tasks that run are still the replaced ones, but for the first.
         let old = match (&self.last, &self.replaced) {
@@ -395,15 +405,29 @@ impl SimService {
             _ => ("preparing", "running", ""),
         };
         let fresh = if old.is_some() { wanted.min(1) } else { wanted };
-        let mut tasks: Vec<Task> = (1..=fresh).map(|slot| task(self.generation, image, slot, state(slot))).collect();
+        let of = |generation: u64, image, slot, state| Slot { generation, image, slot, state };
+        let mut slots: Vec<Slot> = (1..=fresh).map(|slot| of(self.generation, image, slot, state(slot))).collect();
         if let Some(replaced) = &self.replaced {
             let Replaced { generation, image, tasks: were, error } = replaced;
             let ended =
                 if error.is_empty() { ("shutdown", "shutdown", "") } else { ("failed", "shutdown", error.as_str()) };
             let runs = |slot: u64| old.is_some() && error.is_empty() && (2..running + 2).contains(&slot);
             let state = |slot| if runs(slot) { ("running", "running", "") } else { ended };
-            tasks.extend((1..=*were).map(|slot| task(*generation, image, slot, state(slot))));
+            slots.extend((1..=*were).map(|slot| of(*generation, image, slot, state(slot))));
         }
-        tasks
+        slots
     }
+}
+
+/// A task, before it is written out.
+struct Slot<'a> {
+    generation: u64,
+    image: &'a str,
+    slot: u64,
+    /// As it is, as it should be, and its error.
+    state: (&'a str, &'a str, &'a str),
+}
+
+fn node_of(slot: u64, nodes: &[String]) -> Option<&String> {
+    nodes.get((slot as usize - 1) % nodes.len().max(1))
 }
