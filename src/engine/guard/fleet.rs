@@ -5,7 +5,7 @@ use crate::config::BrakeConfig;
 use crate::engine::ledger::Ledger;
 use crate::model::incident::Reason;
 use crate::model::rule::{Budget, Rule};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use std::collections::BTreeSet;
 
 /// What was changed, what may be, and what is to be changed next.
@@ -74,8 +74,10 @@ fn hold(text: String) -> Verdict {
 
 /// Is so much changed at once that something must be wrong with what says so? `all`: every target is to be changed; otherwise at least one of them.
 pub(super) fn brake(fleet: &Fleet, all: bool, now: Timestamp) -> Verdict {
+    // Nothing is admitted while it is on: what was admitted at the very moment of the release came after it.
+    let released = fleet.released_at - SignedDuration::from_nanos(1);
     if let Some(limit) = fleet.brake.effects {
-        let made = fleet.ledger.effects_after((now - limit.per.signed()).max(fleet.released_at));
+        let made = fleet.ledger.effects_after((now - limit.per.signed()).max(released));
         if made >= limit.count as usize {
             return hold(format!("{made} effect{} in the last {}; brake.effects is {limit}", s(made), limit.per));
         }
@@ -87,7 +89,7 @@ pub(super) fn brake(fleet: &Fleet, all: bool, now: Timestamp) -> Verdict {
             let text = format!("one step would change {asked} targets; brake.targets is {limit}");
             return Verdict::Deny(Reason::new("brake", text));
         }
-        let since = (now - limit.per.signed()).max(fleet.released_at);
+        let since = (now - limit.per.signed()).max(released);
         let changed: BTreeSet<&str> = fleet.ledger.targets_after(since).map(|(target, _)| target).collect();
         let new = fleet.targets.iter().filter(|target| !changed.contains(target.as_str())).count();
         let new = if all { new } else { usize::from(new > 0 && new == fleet.targets.len()) };

@@ -328,6 +328,8 @@ fn the_fleet_brake_pulls_at_too_many_effects_or_targets_and_holds_until_it_is_re
     check(effects(2), at(0), &["service x"], "2 effects in the last 1m; brake.effects is 2 per 1m");
     check(effects(3), at(0), &["service x"], "");
     check(effects(2), at(955), &["service x"], "");
+    // Nothing is admitted before it is released: what was in the same moment came after it.
+    check(effects(1), at(960), &["service x"], "1 effect in the last 1m");
     let says = "3 targets changed in the last 1m, and next service x; brake.targets is 3 per 1m";
     check(targets(3), at(0), &["service x"], says);
     // What is changed again is no more than there was.
