@@ -19,6 +19,8 @@ use tokio::time::Instant;
 const EVERY: Duration = Duration::from_secs(10);
 /// A burst of notices is one look.
 const SETTLE: Duration = Duration::from_millis(100);
+/// The same where no rule waits for what happens: only what is in the middle of an update is wanted then.
+const SETTLE_UNHURRIED: Duration = Duration::from_secs(1);
 /// Between two looks passes so many times what the last one took: however much happens in however large a cluster, looking is a small part of the work.
 const REST: u32 = 20;
 /// How long the first look may hold up the start.
@@ -61,7 +63,8 @@ pub async fn run(parts: Arc<Parts>, mut seen: BTreeMap<String, Value>, board: mp
             Ok(events) => tracing::info!(events, "the cluster changed"),
             Err(error) => tracing::warn!(reason = %error.reason, %error, "the cluster cannot be watched now"),
         }
-        let rest = (began.elapsed() * REST).clamp(SETTLE, EVERY);
+        let settle = if tells(&parts) { SETTLE } else { SETTLE_UNHURRIED };
+        let rest = (began.elapsed() * REST).clamp(settle, EVERY);
         tokio::select! {
             biased;
             () = tokio::time::sleep(EVERY) => {}
@@ -90,6 +93,11 @@ async fn listen(parts: Arc<Parts>, notices: Arc<Notify>) {
     }
 }
 
+/// Does a rule, or the configuration, ask for what is different in the cluster?
+fn tells(parts: &Parts) -> bool {
+    parts.config.arbitration.hands.is_some() || parts.catalog.load().listens(On::Swarm)
+}
+
 /// Tells what is being updated; compares, journals what is different, and remembers it when it is durable. Returns how many events there were.
 async fn look(
     parts: &Parts,
@@ -98,7 +106,7 @@ async fn look(
 ) -> Result<usize, PortError> {
     let services = parts.cluster.services().await?;
     let _ = board.send(Input::Updating(updating(&services)));
-    if parts.config.arbitration.hands.is_none() && !parts.catalog.load().listens(On::Swarm) {
+    if !tells(parts) {
         return Ok(0);
     }
     let nodes = parts.cluster.nodes().await?;
