@@ -263,6 +263,8 @@ pub enum Write {
     Level(Box<Level>),
     /// Nothing needs this fingerprint's level any more.
     ForgetLevel(crate::model::alert::Fingerprint),
+    /// What a rehearsal saw before it was cut off: it begins anew.
+    ForgetSteps(RunId),
     Incident(Box<Incident>),
     Transition(Transition),
     Run(Box<Run>),

@@ -122,8 +122,9 @@ async fn a_read_sees_what_was_staged_before_it(journal: Bed) {
     assert_eq!(journal.run(RunId(1)).await.expect("reads"), Some(run(1, 1, RunState::Running)));
     assert_eq!(journal.steps(RunId(1)).await.expect("reads"), [looked(1, 0)]);
     assert_eq!(journal.outbox_depth().await.expect("reads"), 1);
-    journal.stage(vec![Write::ForgetLevel(fingerprint)]);
+    journal.stage(vec![Write::ForgetLevel(fingerprint), Write::ForgetSteps(RunId(1))]);
     assert_eq!(journal.level(fingerprint).await.expect("reads"), None);
+    assert_eq!(journal.steps(RunId(1)).await.expect("reads"), []);
 }
 
 async fn later_rows_replace_earlier_ones_and_lines_of_history_do_not(journal: Bed) {

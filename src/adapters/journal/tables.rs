@@ -71,6 +71,9 @@ impl Tables {
             Write::Level(level) => {
                 self.levels.insert(level.alert.fingerprint, *level);
             }
+            Write::ForgetSteps(run) => {
+                self.steps.remove(&run);
+            }
             Write::ForgetLevel(fingerprint) => {
                 self.levels.remove(&fingerprint);
             }

@@ -231,7 +231,10 @@ impl Executor {
             None => self.parts.journal.run(id).await?,
         };
         let Some(mut run) = run.filter(|run| !run.state.ended()) else { return Ok(None) };
-        // A rehearsal that was cut off begins anew: what it saw is not in the journal.
+        // A rehearsal that was cut off begins anew: what it would have changed is not in the journal.
+        if run.shadow && !fresh {
+            self.parts.journal.stage(vec![Write::ForgetSteps(id)]);
+        }
         let steps = if fresh || run.shadow { Vec::new() } else { self.parts.journal.steps(id).await? };
         let program = match self.programs.find(&self.parts, &run).await? {
             Ok(program) => program,

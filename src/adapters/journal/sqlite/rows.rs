@@ -81,6 +81,7 @@ impl Rows {
                 let fingerprint = level.alert.fingerprint.0 as i64;
                 self.json(&**level, |rows, body| rows.execute(sql, params![fingerprint, body]))
             }
+            Write::ForgetSteps(run) => self.execute("DELETE FROM step WHERE run = ?1", [number(run.0)]).map(drop),
             Write::ForgetLevel(fingerprint) => {
                 self.execute("DELETE FROM level WHERE fingerprint = ?1", [fingerprint.0 as i64]).map(drop)
             }
