@@ -235,14 +235,11 @@ fn crowd(rng: &mut Rng, many: Range<usize>, span: u64, acts: &mut Vec<(u64, Act)
     acts.retain(|(when, _)| *when < span);
 }
 
+/// Millisecond and what happens then.
+type Acts = Vec<(u64, Act)>;
+
 /// The alert that always fires is told every so often, and for a while it is not. What happens within the plan, and what after it.
-fn watched(
-    rng: &mut Rng,
-    alert: usize,
-    every: u64,
-    span: u64,
-    mut acts: Vec<(u64, Act)>,
-) -> (Vec<(u64, Act)>, Vec<(u64, Act)>) {
+fn watched(rng: &mut Rng, alert: usize, every: u64, span: u64, mut acts: Acts) -> (Acts, Acts) {
     let gap = if rng.u8(..4) > 0 { rng.u64(..span) } else { u64::MAX };
     let gap = gap..gap.saturating_add(rng.u64(every / 2..3 * every));
     acts.push((0, Act::Fire(alert)));

@@ -321,8 +321,9 @@ impl Cluster for Outside {
         self.leaves(&Leaving::job(job), |label, known| {
             label == step && matches!(&known.intent, Some(Intent::Job(intent)) if intent == job)
         });
+        // How long it is on its way nobody knows.
+        self.oracle().in_time(&job.name, job.deadline);
         self.call(Port::Cluster, true, || {
-            self.oracle().in_time(&job.name, job.deadline);
             let done = at_once(self.cluster.start_job(job, step));
             self.oracle().applied(|| format!("{step} job {}", job.name), &done);
             done
@@ -442,8 +443,8 @@ impl Alerts for Outside {
             &Leaving::silence(),
             |_, known| matches!(&known.intent, Some(Intent::Silence(known)) if known == intent),
         );
+        self.oracle().in_time(&intent.key, intent.ends_at());
         self.call(Port::Alertmanager, true, || {
-            self.oracle().in_time(&intent.key, intent.ends_at());
             self.oracle().once("a silence", &intent.key);
             self.oracle().applied(|| format!("{} {intent}", intent.key), &Ok(()));
             self.state().silences.push(intent.clone());
