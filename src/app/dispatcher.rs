@@ -354,6 +354,7 @@ impl Dispatcher {
     fn publish_stops(&mut self) {
         if self.board.take_stops_changed() {
             self.stops.send_replace(self.board.stops().clone());
+            self.executor.ask_again();
         }
     }
 

@@ -86,13 +86,13 @@ impl Executor {
 
     pub(super) async fn wait_for_release(&self, work: &mut Work) -> Result<(), Stop> {
         let mut stopping = self.stopping.subscribe();
-        let mut stops = self.stops.clone();
         let mut held: Option<Reason> = None;
         loop {
             if *stopping.borrow() {
                 return Err(Stop::Leave);
             }
-            stops.mark_unchanged();
+            // From here on no change is missed.
+            let changed = self.stops_changed.notified();
             let Some((guard, until, reason)) = self.stop_of(work) else {
                 if held.is_none() || work.signal.has_place() {
                     break;
@@ -119,7 +119,7 @@ impl Executor {
             tokio::select! {
                 biased;
                 _ = stopping.wait_for(|stop| *stop) => return Err(Stop::Leave),
-                changed = stops.changed() => if changed.is_err() { return Err(Stop::Leave) },
+                () = changed => {}
                 () = self.parts.clock.sleep_until(until.map_or(again, |until| until.min(again)).min(last)) => {}
             }
         }

@@ -29,7 +29,7 @@ use serde_json::Value;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
 use work::{Resume, Signal, Work, World};
 
 /// Runs that are at work, or wait for a short time, at once. The others queue, or sleep in the journal.
@@ -46,6 +46,8 @@ pub struct Executor {
     parts: Arc<Parts>,
     inbox: mpsc::UnboundedSender<Input>,
     stops: watch::Receiver<Stops>,
+    /// Wakes the runs that are held in the order in which they were: a channel's receivers are woken in any.
+    stops_changed: Notify,
     stopping: watch::Sender<bool>,
     permits: Arc<Semaphore>,
     programs: programs::Programs,
@@ -74,6 +76,7 @@ impl Executor {
             parts,
             inbox,
             stops,
+            stops_changed: Notify::new(),
             stopping: watch::channel(false).0,
             permits: Arc::new(Semaphore::new(RESIDENT_RUNS)),
             programs: programs::Programs::default(),
@@ -111,6 +114,11 @@ impl Executor {
                 actives.remove(&id);
             }
         });
+    }
+
+    /// What stops effects is other than it was: runs that are held ask again.
+    pub fn ask_again(&self) {
+        self.stops_changed.notify_waiters();
     }
 
     /// Waits for a place among the runs at work; false when the process stops.
