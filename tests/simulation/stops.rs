@@ -19,6 +19,8 @@ pub struct Stops {
     /// Of the configuration.
     windows: Vec<((u64, u64), Scope)>,
     frozen: Vec<(u64, Freeze)>,
+    /// Somebody wanted these ended.
+    unfrozen: BTreeSet<FreezeId>,
     /// When the wall clock was set last.
     clock_set: Option<u64>,
     braked_since: Option<u64>,
@@ -43,13 +45,16 @@ impl Stops {
         Stops { windows: plan.fleet.freezes.clone(), ..Stops::default() }
     }
 
-    /// A person's freeze is durable.
+    /// A person's freeze is durable. Before it is, it may be ended: the board knows it.
     pub fn frozen(&mut self, freeze: &Freeze) {
-        self.frozen.push((millis(), freeze.clone()));
+        if !self.unfrozen.contains(&freeze.id) {
+            self.frozen.push((millis(), freeze.clone()));
+        }
     }
 
     /// A person wants it ended.
     pub fn unfrozen(&mut self, id: FreezeId) {
+        self.unfrozen.insert(id);
         self.frozen.retain(|(_, freeze)| freeze.id != id);
     }
 
