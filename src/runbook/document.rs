@@ -40,6 +40,9 @@ pub struct Key {
 impl Node {
     /// Reads one document. Booleans are `true` and `false` alone: `no`, `off` and the like are text.
     pub fn parse(file: &str, text: &str) -> Result<Node, Box<Diagnostic>> {
+        if let Some(found) = lone_return(file, text) {
+            return Err(found);
+        }
         let options = serde_saphyr::options! { strict_booleans: true };
         match serde_saphyr::from_str_with_options::<Spanned<Value>>(text, options) {
             Ok(root) => Ok(node(root)),
@@ -95,6 +98,16 @@ fn place(at: Location) -> Place {
 
 fn node(spanned: Spanned<Value>) -> Node {
     Node { place: place(spanned.referenced), value: spanned.value }
+}
+
+/// YAML ends a line at a carriage return alone, editors and everything else that counts lines here do not: places would be wrong.
+fn lone_return(file: &str, text: &str) -> Option<Box<Diagnostic>> {
+    let alone = |(at, _): &(usize, &str)| !text[at + 1..].starts_with('\n');
+    let (at, _) = text.match_indices('\r').find(alone)?;
+    let (line, start) = (text[..at].matches('\n').count() + 1, text[..at].rfind('\n').map_or(0, |end| end + 1));
+    let message = "this is no valid YAML: a carriage return without a line feed, which would end the line";
+    let found = Diagnostic::error("rule_yaml", file, message).at(text, line, text[start..at].chars().count() + 1, 1);
+    Some(found.help("end lines with a line feed, or with both").into())
 }
 
 /// The parser's message without its own place and without advice for programmers.
@@ -156,5 +169,18 @@ impl<'de> Deserialize<'de> for Value {
             }
         }
         deserializer.deserialize_any(Any)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_carriage_return_alone_is_refused_where_it_stands() {
+        assert!(Node::parse("web.yaml", "rules:\r\n  []\r\n").is_ok());
+        let found = Node::parse("web.yaml", "rules:\n  - name:\rweb\n").expect_err("it is refused");
+        assert_eq!((found.line, found.column), (2, 10));
+        assert!(found.message.contains("carriage return"), "{}", found.message);
     }
 }
