@@ -30,7 +30,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
-use work::{Resume, Signal, Work, World};
+use work::{Resume, Seated, Signal, Work, World};
 
 /// Runs that are at work, or wait for a short time, at once. The others queue, or sleep in the journal.
 const RESIDENT_RUNS: usize = 512;
@@ -105,9 +105,9 @@ impl Executor {
         let signal = self.actives().entry(id).or_default().clone();
         tokio::spawn(async move {
             if executor.seat(&signal).await {
+                let _seated = Seated(signal.clone());
                 executor.work(id, run, resume, locked, signal.clone()).await;
             }
-            signal.leave_place();
             let mut actives = executor.actives();
             // A run that went to sleep may have been woken, and be at work again, by now.
             if actives.get(&id).is_some_and(|known| Arc::ptr_eq(known, &signal)) {

@@ -63,6 +63,15 @@ impl Signal {
     }
 }
 
+/// Leaves the place of a run when its work is over, by a panic too.
+pub(super) struct Seated(pub Arc<Signal>);
+
+impl Drop for Seated {
+    fn drop(&mut self) {
+        self.0.leave_place();
+    }
+}
+
 /// What a restart did to a run that is taken to work.
 #[derive(Clone, Copy, PartialEq)]
 pub(super) enum Resume {
