@@ -1,5 +1,5 @@
-//! Changes of nodes: on the simulator, and on a real Swarm of several nodes, as the lab has. There each has to be asked for (`--ignored`), for they change
-//! the nodes that are named in `RUNBOOKD_TEST_NODE`, a worker that is up, and `RUNBOOKD_TEST_NODE_DOWN`, one that is down and is removed;
+//! Changes of nodes: on the simulator, and on a real Swarm of several nodes, as the lab has. There they need the feature `lab`, for they change the
+//! nodes that are named in `RUNBOOKD_TEST_NODE`, a worker that is up, and `RUNBOOKD_TEST_NODE_DOWN`, one that is down and is removed;
 //! `scripts/lib/lab/check` does.
 
 use super::*;
@@ -137,7 +137,7 @@ async fn the_only_manager_stays_what_it_is(bench: Nodes) {
     assert_eq!((after.id, after.role, after.state), (before.id, before.role, before.state));
 }
 
-#[cfg(feature = "real-parts")]
+#[cfg(feature = "lab")]
 mod lab {
     use super::super::swarm::{cluster, docker};
     use tokio::sync::{Mutex, MutexGuard};
@@ -162,10 +162,9 @@ macro_rules! suite {
             })*
         }
 
-        #[cfg(feature = "real-parts")]
+        #[cfg(feature = "lab")]
         mod on_a_real_swarm_of_several_nodes {
             $(#[tokio::test]
-            #[ignore = "wants nodes that it may change"]
             async fn $case() {
                 let (_alone, nodes) = super::lab::nodes().await;
                 super::$case(nodes).await;
