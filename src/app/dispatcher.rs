@@ -84,7 +84,8 @@ pub enum Input {
         run: Box<Run>,
         effect: Effect,
         companies: Vec<Company>,
-        answer: oneshot::Sender<Verdict>,
+        /// Since when it counts.
+        answer: oneshot::Sender<Result<Timestamp, Verdict>>,
     },
     Fires {
         run: Box<Run>,

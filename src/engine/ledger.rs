@@ -15,7 +15,7 @@ const TARGETS_KEPT: usize = 10_000;
 
 #[derive(Debug, Default)]
 pub struct Ledger {
-    /// When everything was, the newest last.
+    /// When everything was, in this order.
     all: VecDeque<Timestamp>,
     targets: HashMap<String, VecDeque<Mark>>,
     /// With more targets than this they are looked through for what can be forgotten: twice as many as were left the last time, so that a flood of
@@ -37,10 +37,10 @@ pub struct Mark {
 impl Ledger {
     /// Counts an effect; one that is known already is not counted twice.
     pub fn note(&mut self, effect: &Effect) {
-        if self.knows(effect) {
+        if self.since(effect).is_some() {
             return;
         }
-        push(&mut self.all, effect.at);
+        push(&mut self.all, effect.at, |at| *at);
         if self.targets.len() > self.sweep_above.max(TARGETS_KEPT) {
             let oldest = effect.at - crate::model::rule::Budget::LONGEST.signed();
             self.targets.retain(|_, marks| marks.back().is_some_and(|mark| mark.at > oldest));
@@ -50,17 +50,27 @@ impl Ledger {
         let rule: Arc<str> = rule.as_str().into();
         for target in targets {
             let mark = Mark { at: *at, rule: rule.clone(), incident: *incident, run: *run, seq: *seq, way: *way };
-            push(self.targets.entry(target.clone()).or_default(), mark);
+            push(self.targets.entry(target.clone()).or_default(), mark, |mark| mark.at);
         }
     }
 
-    /// Was this step counted before? It goes on after a restart, or is sent again.
-    pub fn knows(&self, effect: &Effect) -> bool {
-        let of_target = |target: &String| self.targets.get(target).into_iter().flatten();
-        effect
-            .targets
-            .iter()
-            .any(|target| of_target(target).any(|mark| (mark.run, mark.seq) == (effect.run, effect.seq)))
+    /// Since when this step counts, if it does: it goes on after a restart, or is sent again.
+    pub fn since(&self, effect: &Effect) -> Option<Timestamp> {
+        let marks = effect.targets.iter().filter_map(|target| self.targets.get(target)).flatten();
+        marks.into_iter().find(|mark| mark.is_of(effect)).map(|mark| mark.at)
+    }
+
+    /// Counts a step no more.
+    pub fn forget(&mut self, effect: &Effect) {
+        let Some(at) = self.since(effect) else { return };
+        if let Some(known) = self.all.iter().rposition(|known| *known == at) {
+            self.all.remove(known);
+        }
+        for target in &effect.targets {
+            if let Some(marks) = self.targets.get_mut(target) {
+                marks.retain(|mark| !mark.is_of(effect));
+            }
+        }
     }
 
     /// How many effects there were after `since`.
@@ -85,8 +95,16 @@ impl Ledger {
     }
 }
 
-fn push<T>(queue: &mut VecDeque<T>, value: T) {
-    queue.push_back(value);
+impl Mark {
+    fn is_of(&self, effect: &Effect) -> bool {
+        (self.run, self.seq) == (effect.run, effect.seq)
+    }
+}
+
+/// Into the order of time: a clock may be set back, and what is put back was before others.
+fn push<T>(queue: &mut VecDeque<T>, value: T, at: impl Fn(&T) -> Timestamp) {
+    let after = queue.iter().rev().take_while(|known| at(known) > at(&value)).count();
+    queue.insert(queue.len() - after, value);
     if queue.len() > KEPT {
         queue.pop_front();
     }
@@ -119,7 +137,14 @@ mod tests {
         assert_eq!([0, 10, 20, 30].map(|second| ledger.effects_after(since(second))), [3, 2, 1, 0]);
         assert_eq!([0, 10, 20].map(|second| ledger.effects_on("a", since(second))), [2, 1, 0]);
         assert_eq!([0, 10, 20, 30].map(|second| ledger.targets_after(since(second)).count()), [3, 3, 1, 0]);
-        assert!(ledger.knows(&effect(99, 2, &["b"])) && !ledger.knows(&effect(99, 4, &["b"])));
+        assert_eq!([2, 4].map(|run| ledger.since(&effect(99, run, &["b"]))), [Some(since(20)), None]);
+        // What is put back counts from when it was.
+        ledger.forget(&effect(99, 2, &["b", "a"]));
+        assert_eq!([0, 10, 20].map(|second| ledger.effects_after(since(second))), [2, 1, 1]);
+        assert_eq!([0, 10, 20].map(|second| ledger.targets_after(since(second)).count()), [2, 1, 1]);
+        ledger.note(&effect(20, 2, &["a", "b"]));
+        assert_eq!([0, 10, 20, 30].map(|second| ledger.effects_after(since(second))), [3, 2, 1, 0]);
+        assert_eq!([0, 10, 20, 30].map(|second| ledger.targets_after(since(second)).count()), [3, 3, 1, 0]);
     }
 
     #[test]

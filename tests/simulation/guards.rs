@@ -4,7 +4,7 @@
 
 use crate::plan::{Fleet, Plan};
 use crate::rules::{Part, RuleSpec};
-use crate::time::{at, millis};
+use crate::time::millis;
 use runbookd::model::cluster::{Node, NodeChange, Service, ServiceChange};
 use runbookd::model::incident::IncidentId;
 use runbookd::model::node_group::GroupChange;
@@ -16,6 +16,8 @@ use std::collections::{BTreeMap, BTreeSet};
 const WINDOW: u64 = 600_000;
 /// What was seen when an effect was admitted is no older than this.
 const SEEN_BEFORE: u64 = 4_000;
+/// What leaves later than this after it was admitted was admitted anew.
+const ADMITTED_FOR: u64 = 15_000;
 /// What was changed within this time and is not whole counts as being changed. A little less than the guard says.
 const LATELY: u64 = 3_500_000;
 /// A change by another hand is noticed within this time, if nothing is in the way.
@@ -27,7 +29,8 @@ const OURS: u64 = 31_000;
 pub struct Guards {
     fleet: Fleet,
     rules: Vec<RuleSpec>,
-    known: BTreeSet<(RunId, u32)>,
+    /// Since when each step counts.
+    known: BTreeMap<(RunId, u32), u64>,
     effects: Vec<Effect>,
     /// When each service and node was changed last, by whomever.
     moved: BTreeMap<String, u64>,
@@ -60,8 +63,6 @@ pub struct Around {
 impl Effect {
     fn of(run: &Run, step: &Step, since: u64) -> Option<Effect> {
         let intent = step.intent.as_ref()?;
-        // A node is looked at once more before it is changed, which may take as long as the cluster is away.
-        let since = if let Intent::Node(_) = intent { since.min(at(step.started_at)) } else { since };
         let way = |from: u64, to: u64| (from != to).then_some(to > from);
         let (targets, up) = match intent {
             Intent::Services(all) => {
@@ -114,12 +115,11 @@ impl Guards {
         self.rules.iter().find(|rule| rule.name == name)
     }
 
-    /// An intent is durable: it counts from now on, whatever becomes of it. It was admitted since `since`; a person released the brake last at `released`.
-    /// What it breaks, if the clock can be trusted.
+    /// An intent is durable: it counts from now on, whatever becomes of it; and anew when it leaves long after that. It was admitted since `since`; a person
+    /// released the brake last at `released`. What it breaks, if the clock can be trusted.
     pub fn intended(&mut self, run: &Run, step: &Step, since: u64, released: u64) -> Option<String> {
-        if !self.known.insert((run.id, step.seq)) {
-            return None;
-        }
+        self.known.insert((run.id, step.seq), millis());
+        self.effects.retain(|effect| (effect.run, effect.seq) != (run.id, step.seq));
         let effect = Effect::of(run, step, since)?;
         let broken = self.budgets(&effect).or_else(|| self.brake(&effect, released)).or_else(|| self.opposite(&effect));
         self.effects.push(effect);
@@ -127,7 +127,12 @@ impl Guards {
     }
 
     pub fn knows(&self, step: &Step) -> bool {
-        self.known.contains(&(step.run, step.seq))
+        self.known.contains_key(&(step.run, step.seq))
+    }
+
+    /// It leaves: was it admitted just before?
+    pub fn is_new(&self, step: &Step) -> bool {
+        self.known.get(&(step.run, step.seq)).is_none_or(|at| millis() > at + ADMITTED_FOR)
     }
 
     /// A process begins: from the journal it counts what was not denied and not so already.
@@ -225,7 +230,7 @@ impl Guards {
         self.moved.get(target).is_none_or(|at| at + SEEN_BEFORE < effect.from)
     }
 
-    /// An effect that was just counted leaves for the first time: is it too much at once? `works`: is a run of another incident at work on a target, or verified?
+    /// An effect that was just counted leaves: is it too much at once? `works`: is a run of another incident at work on a target, or verified?
     pub fn at_once(&self, step: &Step, around: &Around, works: impl Fn(&str, IncidentId) -> bool) -> Option<String> {
         let effect = self.effects.last().filter(|effect| (effect.run, effect.seq) == (step.run, step.seq))?;
         match step.intent.as_ref()? {

@@ -6,7 +6,7 @@ use crate::leaving::Leaving;
 use crate::plan::Plan;
 use crate::rules::{Mode, RuleSpec};
 use crate::stops::Stops;
-use crate::time::{self, lived, millis};
+use crate::time::{self, at, lived, millis};
 use crate::undone;
 use crate::watchdog::{self, Watchdog};
 use futures_util::FutureExt;
@@ -199,7 +199,10 @@ impl Oracle {
     /// A process has ended: what it intends durably counts, though it may not have left.
     pub fn life_ends(&mut self, journal: &MemoryJournal) {
         for (run, step) in journal.in_doubt() {
-            self.intended(&run, &step);
+            // What never left was admitted when it says.
+            if !self.guards.knows(&step) {
+                self.intended(&run, &step, at(step.started_at));
+            }
         }
         self.stops.life_ends();
     }
@@ -248,23 +251,25 @@ impl Oracle {
         self.granted(leaving, &run, &step);
         self.stopped(leaving, &run);
         self.put_back(leaving, &run, &step, journal);
-        if self.intended(&run, &step) {
-            self.left_alone(leaving, &run, &step);
+        let for_the_first_time = !self.guards.knows(&step);
+        if self.guards.is_new(&step) {
+            self.intended(&run, &step, u64::MAX);
+            if for_the_first_time {
+                self.left_alone(leaving, &run, &step);
+            }
             self.at_once(leaving, &step, &around(), journal);
         }
         self.alone(leaving, &run, journal);
     }
 
-    /// A durable intent counts, once. Whether it is a new one.
-    fn intended(&mut self, run: &Run, step: &Step) -> bool {
-        let (since, released) = (self.decided_since(), self.stops.released());
-        let known = self.guards.knows(step);
+    /// A durable intent, which was admitted not after `at_most`, counts.
+    fn intended(&mut self, run: &Run, step: &Step, at_most: u64) {
+        let (since, released) = (self.decided_since().min(at_most), self.stops.released());
         let broken = self.guards.intended(run, step, since, released);
         // A wall clock that was set is no measure.
         if let Some(text) = broken.filter(|_| !self.jumped) {
             self.broken(3, text);
         }
-        !known
     }
 
     /// Nothing leaves in a freeze or while the fleet brake is on.

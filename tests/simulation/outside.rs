@@ -304,10 +304,10 @@ impl Cluster for Outside {
     }
 
     async fn apply_node(&self, intent: &NodeIntent) -> Result<(), PortError> {
-        // The version is brought up to date just before: what is intended is the rest.
-        self.leaves(&Leaving::node(intent), |_, known| {
-            matches!(&known.intent, Some(Intent::Node(node)) if node.id == intent.id && node.change == intent.change)
-        });
+        self.leaves(
+            &Leaving::node(intent),
+            |_, known| matches!(&known.intent, Some(Intent::Node(node)) if node == intent),
+        );
         self.call(Port::Cluster, true, || {
             let done = at_once(self.cluster.apply_node(intent));
             self.oracle().guards.moved(format!("node {}", intent.node));

@@ -5,6 +5,7 @@ use crate::app::report;
 use crate::engine::guard::{self, Change, Company, Verdict};
 use crate::engine::lifecycle::Event;
 use crate::model::alert::Level;
+use crate::model::duration::Duration;
 use crate::model::effect::{Effect, target_name};
 use crate::model::effectiveness::Judgement;
 use crate::model::incident::{Incident, IncidentId, Reason, State};
@@ -22,6 +23,8 @@ use std::sync::Arc;
 
 /// Primitives that change services.
 pub const SERVICES: [&str; 5] = ["scale", "update", "restart", "rollback", "reschedule"];
+/// What the guards that look over all rules said of an effect holds for so long: one that is sent later than that, since it had to wait, is asked about anew.
+pub const ADMITTED_FOR: Duration = Duration::from_secs(10);
 /// Effects of an incident's runs that are kept to be told.
 const EFFECTS_KEPT: usize = 20;
 
@@ -384,12 +387,24 @@ impl Board {
         }
     }
 
-    /// May a run make this effect now, everything else considered? If so, it is counted.
-    pub fn admit(&mut self, run: &Run, effect: Effect, mut companies: Vec<Company>, now: Timestamp) -> Verdict {
+    /// May a run make this effect now, everything else considered? If so, it is counted; since when, is returned. One that was admitted a moment ago is
+    /// not counted again; one that had to wait since is asked about like a new one, and counts from now on.
+    pub fn admit(
+        &mut self,
+        run: &Run,
+        effect: Effect,
+        mut companies: Vec<Company>,
+        now: Timestamp,
+    ) -> Result<Timestamp, Verdict> {
         for member in companies.iter_mut().flat_map(|company| &mut company.members) {
             member.held = self.locks.taken(run.incident, std::slice::from_ref(&member.target)).is_some();
         }
         let effect = Effect { at: now, ..effect };
+        let since = self.ledger.since(&effect);
+        let lately = since.filter(|at| *at >= self.released_at && now <= *at + ADMITTED_FOR.signed());
+        if lately.is_none() {
+            self.ledger.forget(&effect);
+        }
         let change = Change {
             now,
             stops: self.stops.view(&self.config),
@@ -397,19 +412,24 @@ impl Board {
             effect: &effect,
             arbitration: &self.config.arbitration,
             companies: &companies,
-            counted: self.ledger.knows(&effect),
+            counted: lately.is_some(),
             gives_back: run.handler == Handler::OnResolved,
         };
         let rule = crate::engine::undo::in_force(run, self.catalog.rule(&run.rule));
         let (guard, verdict) = guard::before_change(rule.as_deref(), &change);
-        match &verdict {
-            Verdict::Allow => self.ledger.note(&effect),
-            _ => self.metrics.verdict(guard, verdict.name()),
+        if verdict == Verdict::Allow {
+            self.ledger.note(&effect);
+            return Ok(lately.unwrap_or(now));
+        }
+        self.metrics.verdict(guard, verdict.name());
+        if let Some(at) = since {
+            // Some of it may have been done then.
+            self.ledger.note(&Effect { at, ..effect });
         }
         if let ("brake", Verdict::Hold { reason, .. }) = (guard, &verdict) {
             self.pull_brake(&reason.text, now);
         }
-        verdict
+        Err(verdict)
     }
 
     /// Does anything of a run's incident still fire?

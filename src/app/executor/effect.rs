@@ -79,7 +79,7 @@ impl Executor {
         let mut step = self.new_step(work, primitive, args);
         match self.intend(work, &mut step).await {
             Ok(Intended::Now) => self.carry_out(work, step, false).await,
-            Ok(Intended::LongAgo) => match self.ask_anew(work, &step).await {
+            Ok(Intended::LongAgo) => match self.ask_anew(work, &mut step).await {
                 Ok(in_doubt) => self.carry_out(work, step, in_doubt).await,
                 Err(stop) => self.stopped(work, step, stop),
             },
@@ -104,8 +104,14 @@ impl Executor {
             if decided.unchanged {
                 return Ok(Intended::AlreadySo);
             }
-            if self.admit(work, step, decided.companies, &mut since).await? {
-                break;
+            match self.admit(work, step, decided.companies, &mut since).await {
+                Ok(true) => break,
+                Ok(false) => {}
+                Err(stop) => {
+                    // It is not going to be: an intent is what is.
+                    step.intent = None;
+                    return Err(stop);
+                }
             }
         }
         work.steps.push(step.clone());
@@ -114,11 +120,15 @@ impl Executor {
     }
 
     /// Nothing was sent, and much may have changed since it was decided on. Returns whether it is looked at as what is in doubt, which asks the guards on the way.
-    async fn ask_anew(self: &Arc<Self>, work: &mut Work, step: &Step) -> Result<bool, Stop> {
+    async fn ask_anew(self: &Arc<Self>, work: &mut Work, step: &mut Step) -> Result<bool, Stop> {
         match &step.intent {
-            Some(Intent::Services(_) | Intent::Reload { .. }) => Ok(true),
             // Of a post it could never be found out whether it arrived.
-            _ => self.may_send_again(work, step).await.map(|()| false),
+            Some(post @ Intent::Post { .. }) => {
+                let (post, mut told_to_wait) = (post.clone(), None);
+                while !self.may_send_again(work, step, post.clone(), Vec::new(), &mut told_to_wait).await? {}
+                Ok(false)
+            }
+            _ => Ok(true),
         }
     }
 
@@ -387,6 +397,7 @@ impl Executor {
         let mut doubt = in_doubt;
         let mut tries = 0;
         let mut wait = LEAST_WAIT;
+        let since = step.started_at;
         loop {
             if doubt {
                 match self.settle_one(work, step, at, &label).await? {
@@ -410,7 +421,7 @@ impl Executor {
                 return Err(Stop::Error(StepError::new("changed", text)));
             }
             if tries >= TRIES {
-                self.note_unreachable(&work.run, step.started_at, &error);
+                self.note_unreachable(&work.run, since, &error);
             }
             if error.reason != ErrorReason::Conflict && !self.pause_for(wait).await {
                 return Err(Stop::Leave);
@@ -424,7 +435,8 @@ impl Executor {
         }
     }
 
-    /// Looks at one target of a step in doubt. If the change did not go in, the guards are asked anew and the intent is journalled at the new version.
+    /// Looks at one target of a step in doubt. If the change did not go in, the guards are asked anew and the intent is journalled at the new version, and from
+    /// when it counts.
     async fn settle_one(
         self: &Arc<Self>,
         work: &mut Work,
@@ -432,27 +444,28 @@ impl Executor {
         at: usize,
         label: &str,
     ) -> Result<Settled, Stop> {
-        let Some(Intent::Services(intents)) = &mut step.intent else { return Ok(Settled::Applied) };
-        let intent = intents[at].clone();
-        let found = self.reach(&work.run, || work.world.cluster.service(&intent.service)).await?;
-        let settled = settle(&intent, label, &found);
-        if settled != Settled::NotApplied {
-            return Ok(settled);
-        }
-        self.may_begin(work).await?;
-        let moved = ServiceIntent { version: found.version, ..intent };
-        self.ask_guards(work, &step.primitive, &[(moved.clone(), found)])?;
-        self.still_permitted(work)?;
-        self.lock(work, lock_name(&step.primitive, &moved.service).into_iter().collect()).await?;
-        if let Some(Intent::Services(intents)) = &mut step.intent
-            && intents[at].version != moved.version
-        {
+        let mut told_to_wait = None;
+        loop {
+            let Some(Intent::Services(intents)) = &step.intent else { return Ok(Settled::Applied) };
+            let intent = intents[at].clone();
+            let found = self.reach(&work.run, || work.world.cluster.service(&intent.service)).await?;
+            let settled = settle(&intent, label, &found);
+            if settled != Settled::NotApplied {
+                return Ok(settled);
+            }
+            self.may_begin(work).await?;
+            let asked = [(ServiceIntent { version: found.version, ..intent }, found)];
+            let companies = if self.is_late(step) { self.stacks_of(work, &asked).await? } else { Vec::new() };
+            self.ask_guards(work, &step.primitive, &asked)?;
+            self.still_permitted(work)?;
+            let [(moved, _)] = asked;
+            self.lock(work, lock_name(&step.primitive, &moved.service).into_iter().collect()).await?;
+            let mut intents = intents.clone();
             intents[at] = moved;
-            if self.record_intent(&work.run, step).await? {
-                return Box::pin(self.settle_one(work, step, at, label)).await;
+            if self.admit_again(work, step, Intent::Services(intents), companies, &mut told_to_wait).await? {
+                return Ok(Settled::NotApplied);
             }
         }
-        Ok(Settled::NotApplied)
     }
 
     async fn decide_reload(self: &Arc<Self>, work: &mut Work, step: &Step) -> Result<Decided, Stop> {
@@ -471,16 +484,50 @@ impl Executor {
         self.may_begin(work).await
     }
 
-    async fn may_reload_again(self: &Arc<Self>, work: &mut Work, target: &str) -> Result<(), Stop> {
-        self.may_reload(work, target).await?;
-        self.still_permitted(work)
+    async fn may_reload_again(
+        self: &Arc<Self>,
+        work: &mut Work,
+        step: &mut Step,
+        target: &str,
+        service: Option<&str>,
+    ) -> Result<(), Stop> {
+        let mut told_to_wait = None;
+        loop {
+            self.may_reload(work, target).await?;
+            self.still_permitted(work)?;
+            let intent = Intent::Reload { target: target.to_string(), service: service.map(str::to_string) };
+            if self.admit_again(work, step, intent, Vec::new(), &mut told_to_wait).await? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Asks again for an effect that is sent again, and journals what it is by now and from when it counts. `false`: not now, or that took so long that
+    /// everything must be looked at and asked anew.
+    pub(super) async fn admit_again(
+        &self,
+        work: &Work,
+        step: &mut Step,
+        intent: Intent,
+        companies: Vec<Company>,
+        told_to_wait: &mut Option<Timestamp>,
+    ) -> Result<bool, Stop> {
+        let counted_since = step.started_at;
+        if !self.admit(work, step, companies, told_to_wait).await? {
+            return Ok(false);
+        }
+        if step.started_at == counted_since && step.intent.as_ref() == Some(&intent) {
+            return Ok(true);
+        }
+        step.intent = Some(intent);
+        Ok(!self.record_intent(&work.run, step).await?)
     }
 
     /// A reload is idempotent: in doubt it is repeated, if it still may.
     async fn call_reload(
         self: &Arc<Self>,
         work: &mut Work,
-        step: Step,
+        mut step: Step,
         target: &str,
         service: Option<&str>,
         in_doubt: bool,
@@ -492,7 +539,7 @@ impl Executor {
         loop {
             // Asked anew: the rule may have changed, or the switch been pulled.
             if (in_doubt || tries > 0)
-                && let Err(stop) = self.may_reload_again(work, target).await
+                && let Err(stop) = self.may_reload_again(work, &mut step, target, service).await
             {
                 return self.stopped(work, step, stop);
             }

@@ -3,6 +3,7 @@
 
 use super::effect::Stop;
 use super::{Executor, Input, Work};
+use crate::app::board::ADMITTED_FOR;
 use crate::engine::guard::{self, Company, Page, Verdict};
 use crate::model::duration::Duration;
 use crate::model::effect::Effect;
@@ -36,8 +37,8 @@ impl Executor {
         self.stop_of(work).is_some()
     }
 
-    /// Asks for an effect whose intent is known, everything else considered. `false`: not now, and what it was decided on may be stale when it is.
-    /// `since`: when it was first told to wait.
+    /// Asks for an effect whose intent is known, everything else considered, before it is sent: for the first time, or again. `false`: not now, and what it was
+    /// decided on may be stale when it is. `since`: when it was first told to wait.
     pub(super) async fn admit(
         &self,
         work: &Work,
@@ -51,34 +52,28 @@ impl Executor {
         let run = Box::new(work.run.clone());
         self.inbox.send(Input::Admit { run, effect, companies, answer }).map_err(|_| Stop::Leave)?;
         match told.await.map_err(|_| Stop::Leave)? {
-            Verdict::Allow => {
-                // It is counted from here on; so it is after a crash, when the journal knows no end of it.
-                step.started_at = self.parts.clock.now();
+            Ok(counts_since) => {
+                // So it does after a crash, when the journal knows no end of it.
+                step.started_at = counts_since;
                 Ok(true)
             }
-            Verdict::Deny(reason) => {
-                // It is not going to be: an intent is what is.
-                step.intent = None;
-                Err(Stop::Denied(StepError::denied(reason.to_string())))
-            }
-            Verdict::Hold { page: Page::Later, reason, .. } => self.wait_its_turn(work, step, &reason, since).await,
+            Err(Verdict::Deny(reason)) => Err(Stop::Denied(StepError::denied(reason.to_string()))),
+            Err(Verdict::Hold { page: Page::Later, reason, .. }) => self.wait_its_turn(work, &reason, since).await,
             // What stops everything is waited for where a step begins.
-            Verdict::Hold { .. } | Verdict::Rehearse | Verdict::Resolved => Ok(false),
+            Err(_) => Ok(false),
         }
     }
 
+    /// Has it waited for so long that what others have changed meanwhile must be looked at?
+    pub(super) fn is_late(&self, step: &Step) -> bool {
+        self.parts.clock.now() > step.started_at + ADMITTED_FOR.signed()
+    }
+
     /// Waits a little for others to be done, up to the rule's `hold_at_most` in all.
-    async fn wait_its_turn(
-        &self,
-        work: &Work,
-        step: &mut Step,
-        reason: &Reason,
-        since: &mut Option<Timestamp>,
-    ) -> Result<bool, Stop> {
+    async fn wait_its_turn(&self, work: &Work, reason: &Reason, since: &mut Option<Timestamp>) -> Result<bool, Stop> {
         let now = self.parts.clock.now();
         let limit = self.rule(work).map_or(Rule::HOLD_AT_MOST, |rule| rule.hold_at_most);
         if Duration::between(*since.get_or_insert(now), now) >= limit {
-            step.intent = None;
             return Err(Stop::Denied(StepError::denied(format!("{reason}, for longer than {limit}"))));
         }
         if self.pause_for(self.parts.config.runs.poll_every.std()).await { Ok(false) } else { Err(Stop::Leave) }

@@ -8,7 +8,7 @@ use crate::app::board::lock_name;
 use crate::engine::guard::{self, Company};
 use crate::engine::machines;
 use crate::engine::settle::{Settled, settle_group, settle_node};
-use crate::model::cluster::{JobIntent, Node, NodeIntent};
+use crate::model::cluster::{JobIntent, Node};
 use crate::model::duration::Duration;
 use crate::model::incident::Reason;
 use crate::model::node_group::{GroupChange, GroupIntent, NodeGroup};
@@ -71,8 +71,7 @@ impl Executor {
         self.verdict(machines::leaves_something(&intent, &nodes).map_err(|reason| ("bounds", reason)))?;
         let unchanged = machines::node_already_so(&intent.change, node);
         let before = Some(json!({ "availability": node.availability, "role": node.role, "state": node.state }));
-        let goes = ["drain", "remove_node"].contains(&&*step.primitive);
-        let companies = if goes { self.nodes_beside(work, &nodes, &intent.id) } else { Vec::new() };
+        let companies = if takes_out(step) { self.nodes_beside(work, &nodes, &intent.id) } else { Vec::new() };
         Ok(Decided { intent: Intent::Node(intent), before, unchanged, companies })
     }
 
@@ -102,37 +101,43 @@ impl Executor {
     pub(super) async fn carry_out_one(
         self: &Arc<Self>,
         work: &mut Work,
-        step: Step,
+        mut step: Step,
         intent: Intent,
         in_doubt: bool,
     ) -> Flow {
-        match self.send(work, &step, &intent, in_doubt).await {
-            Ok(_) if matches!(intent, Intent::Job(_)) => self.await_job(work, step).await,
+        let is_job = matches!(intent, Intent::Job(_));
+        match self.send(work, &mut step, intent, in_doubt).await {
+            Ok(_) if is_job => self.await_job(work, step).await,
             Ok(value) => self.answer(work, step, Outcome::Applied, Ok(value)),
             Err(Stop::Error(error)) => self.answer(work, step, Outcome::Failed, Err(error)),
             Err(stop) => self.stopped(work, step, stop),
         }
     }
 
-    async fn send(&self, work: &mut Work, step: &Step, intent: &Intent, in_doubt: bool) -> Result<Value, Stop> {
-        let label = format!("{}:{}", step.run, step.seq);
+    async fn send(&self, work: &mut Work, step: &mut Step, mut intent: Intent, in_doubt: bool) -> Result<Value, Stop> {
+        let (label, since) = (format!("{}:{}", step.run, step.seq), step.started_at);
         let (mut doubt, mut tries, mut wait) = (in_doubt, 0, LEAST_WAIT);
+        let mut told_to_wait = None;
         loop {
+            let mut companies = Vec::new();
             if doubt {
-                match self.settle_other(work, intent).await? {
-                    Settled::Applied => return Ok(value_of(intent)),
-                    Settled::Changed(error) => return Err(Stop::Error(error)),
-                    // Asked anew: the rule may have changed, or the switch been pulled.
-                    Settled::NotApplied => self.may_send_again(work, step).await?,
+                match self.settle_other(work, step, &mut intent).await? {
+                    (Settled::Applied, _) => return Ok(value_of(&intent)),
+                    (Settled::Changed(error), _) => return Err(Stop::Error(error)),
+                    (Settled::NotApplied, beside) => companies = beside,
                 }
-            } else if tries > 0 {
-                self.may_send_again(work, step).await?;
             }
-            if let Some(ends) = ends_at(intent).filter(|ends| *ends <= self.parts.clock.now()) {
+            // Asked anew: the rule may have changed, or the switch been pulled.
+            if (doubt || tries > 0)
+                && !self.may_send_again(work, step, intent.clone(), companies, &mut told_to_wait).await?
+            {
+                continue;
+            }
+            if let Some(ends) = ends_at(&intent).filter(|ends| *ends <= self.parts.clock.now()) {
                 let text = format!("{intent}: its time was over at {ends:.0}, before it could begin");
                 return Err(Stop::Error(StepError::new("timeout", text)));
             }
-            let error = match self.call_for(work, step, intent, &label).await {
+            let error = match self.call_for(work, &intent, &label).await {
                 Ok(value) => return Ok(value),
                 Err(error) if error.kind == ErrorKind::Permanent => return Err(Stop::Error(step_error(&error))),
                 Err(error) => error,
@@ -144,7 +149,7 @@ impl Executor {
                 return Err(Stop::Error(StepError::new("changed", format!("{intent}: {error}"))));
             }
             if tries >= TRIES {
-                self.note_unreachable(&work.run, step.started_at, &error);
+                self.note_unreachable(&work.run, since, &error);
             }
             // What was refused for a moment did not happen: only this can be sent again without a look.
             if matches!(intent, Intent::Post { .. }) && error.kind == ErrorKind::Transient {
@@ -166,21 +171,43 @@ impl Executor {
         guard::before_call(self.rule(work).as_deref(), &labels_of(work), &step.primitive, &target_of(step))
     }
 
-    pub(super) async fn may_send_again(&self, work: &mut Work, step: &Step) -> Result<(), Stop> {
+    /// `false`: not now, or it took so long that everything must be looked at and asked anew.
+    pub(super) async fn may_send_again(
+        &self,
+        work: &mut Work,
+        step: &mut Step,
+        intent: Intent,
+        companies: Vec<Company>,
+        told_to_wait: &mut Option<Timestamp>,
+    ) -> Result<bool, Stop> {
         self.may_begin(work).await?;
         self.verdict(self.granted(work, step))?;
         self.still_permitted(work)?;
         let names = lock_name(&step.primitive, &target_of(step)).into_iter().collect();
-        self.lock(work, names).await.map(drop)
+        self.lock(work, names).await?;
+        self.admit_again(work, step, intent, companies, told_to_wait).await
     }
 
-    async fn settle_other(&self, work: &Work, intent: &Intent) -> Result<Settled, Stop> {
-        Ok(match intent {
+    /// What became of an effect in doubt, whose intent is brought up to date; and what its target belongs to, where a cap on that is and it is sent again late.
+    async fn settle_other(
+        &self,
+        work: &Work,
+        step: &Step,
+        intent: &mut Intent,
+    ) -> Result<(Settled, Vec<Company>), Stop> {
+        let mut beside = Vec::new();
+        let settled = match intent {
             Intent::Node(intent) => {
                 let nodes = self.reach(&work.run, || work.world.cluster.nodes()).await?;
-                let settled = settle_node(intent, nodes.iter().find(|node| node.id == intent.id));
+                let found = nodes.iter().find(|node| node.id == intent.id);
+                let settled = settle_node(intent, found);
                 if settled == Settled::NotApplied {
+                    // The version of a node moves with its state: only the field that the intent is about must be as it was.
+                    intent.version = found.map_or(intent.version, |node| node.version);
                     self.verdict(machines::leaves_something(intent, &nodes).map_err(|reason| ("bounds", reason)))?;
+                    if takes_out(step) && self.is_late(step) {
+                        beside = self.nodes_beside(work, &nodes, &intent.id);
+                    }
                 }
                 settled
             }
@@ -189,7 +216,7 @@ impl Executor {
                 let settled = settle_group(intent, &group);
                 if settled == Settled::NotApplied {
                     self.verdict(machines::within_group(intent, &group).map_err(|reason| ("bounds", reason)))?;
-                    self.still_shrinks(work, intent, &group).await?;
+                    beside = self.still_shrinks(work, step, intent, &group).await?;
                 }
                 settled
             }
@@ -212,29 +239,30 @@ impl Executor {
                 );
                 return Err(Stop::End(RunState::Escalated, Some(Reason::new("in_doubt", text))));
             }
-        })
+        };
+        Ok((settled, beside))
     }
 
     /// A machine that was to go because nothing ran on it may have been put back to work meanwhile.
-    async fn still_shrinks(&self, work: &Work, intent: &GroupIntent, group: &NodeGroup) -> Result<(), Stop> {
-        let GroupChange::Terminate { node, .. } = &intent.change else { return Ok(()) };
+    async fn still_shrinks(
+        &self,
+        work: &Work,
+        step: &Step,
+        intent: &GroupIntent,
+        group: &NodeGroup,
+    ) -> Result<Vec<Company>, Stop> {
+        let GroupChange::Terminate { node, .. } = &intent.change else { return Ok(Vec::new()) };
         let nodes = self.reach(&work.run, || work.world.cluster.nodes()).await?;
         // One that has left the Swarm runs nothing.
-        let Ok(node) = machines::find(&nodes, node) else { return Ok(()) };
-        machines::shrunk(group, node).map(drop).map_err(Stop::Error)
+        let Ok(node) = machines::find(&nodes, node) else { return Ok(Vec::new()) };
+        machines::shrunk(group, node).map_err(Stop::Error)?;
+        Ok(if self.is_late(step) { self.nodes_beside(work, &nodes, &node.id) } else { Vec::new() })
     }
 
-    async fn call_for(&self, work: &Work, step: &Step, intent: &Intent, label: &str) -> Result<Value, PortError> {
+    async fn call_for(&self, work: &Work, intent: &Intent, label: &str) -> Result<Value, PortError> {
         match intent {
             Intent::Silence(_) | Intent::Post { .. } if work.run.shadow => {}
-            Intent::Node(node) => {
-                let node = at_present(work, node).await?;
-                // To look took a while: what was stopped meanwhile waits, as any change that was not made, and what is allowed no longer is denied.
-                if self.is_stopped(work) || self.granted(work, step).is_err() {
-                    return Err(PortError::transient(ErrorReason::Other, "effects were stopped before it was made"));
-                }
-                work.world.cluster.apply_node(&node).await?;
-            }
+            Intent::Node(node) => work.world.cluster.apply_node(node).await?,
             Intent::Group(group) => work.world.groups.apply(group).await?,
             Intent::Silence(silence) => match &self.parts.alerts {
                 Some(alerts) => alerts.silence(silence).await?,
@@ -269,12 +297,9 @@ impl Executor {
     }
 }
 
-/// A node's version moves with every sign of life that changes its state: only the field that the intent is about must be as it was, which the settling of
-/// a doubt looks at.
-async fn at_present(work: &Work, intent: &NodeIntent) -> Result<NodeIntent, PortError> {
-    let nodes = work.world.cluster.nodes().await?;
-    let version = nodes.iter().find(|node| node.id == intent.id).map_or(intent.version, |node| node.version);
-    Ok(NodeIntent { version, ..intent.clone() })
+/// Is its node to go out of work?
+fn takes_out(step: &Step) -> bool {
+    ["drain", "remove_node"].contains(&&*step.primitive)
 }
 
 pub(super) fn no_alertmanager() -> PortError {
