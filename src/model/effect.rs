@@ -45,12 +45,14 @@ impl Way {
 }
 
 impl Effect {
-    /// `None`: the step changes nothing, or a guard kept it from doing so.
+    /// `None`: the step changes nothing, or a guard kept it from doing so before any of it was done.
     pub fn of(rule: &str, incident: IncidentId, step: &Step) -> Option<Self> {
         let intent = step.intent.as_ref().filter(|intent| intent.is_effect())?;
         // What a rehearsal planned was not done.
-        if matches!(step.outcome, Outcome::Unchanged | Outcome::Denied | Outcome::Planned) {
-            return None;
+        match step.outcome {
+            Outcome::Unchanged | Outcome::Planned => return None,
+            Outcome::Denied if !step.had_effect() => return None,
+            _ => {}
         }
         let targets = targets(intent);
         // A step may have been held for long before it did anything.

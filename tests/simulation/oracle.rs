@@ -102,7 +102,7 @@ pub struct Oracle {
     /// What was delivered, and under which numbers of the outbox.
     delivered: BTreeMap<String, BTreeSet<Option<MessageId>>>,
     /// Since when, in time lived, each incident is held.
-    held: BTreeMap<IncidentId, u64>,
+    held: BTreeMap<IncidentId, (u64, usize)>,
     /// The wall clock was set.
     pub jumped: bool,
     /// By how much it was set back in all.
@@ -189,7 +189,10 @@ impl Oracle {
         self.guards.recount(|run, seq| {
             let steps = journal.steps(run).now_or_never().and_then(Result::ok).unwrap_or_default();
             let step = steps.into_iter().find(|step| step.seq == seq);
-            step.is_some_and(|step| !matches!(step.outcome, Outcome::Denied | Outcome::Unchanged))
+            step.is_some_and(|step| match step.outcome {
+                Outcome::Denied => step.had_effect(),
+                outcome => outcome != Outcome::Unchanged,
+            })
         });
         if let Some(watchdog) = &mut self.watchdog {
             watchdog.life_begins();
@@ -468,7 +471,7 @@ impl Oracle {
     }
 
     /// Invariants 4 and 5, on what is open. `queued`: messages that are on their way.
-    pub fn look(&mut self, incidents: &[Incident], queued: &[Pending]) {
+    pub fn look(&mut self, incidents: &[Incident], queued: &[Pending], journal: &MemoryJournal) {
         let mut of_brake = self.stops.has_been_told();
         for pending in queued {
             of_brake |= self.stops.seen(&pending.message);
@@ -491,9 +494,14 @@ impl Oracle {
                 self.held.remove(&incident.id);
                 continue;
             }
-            let since = *self.held.entry(incident.id).or_insert_with(lived);
+            let (since, braked) = *self.held.entry(incident.id).or_insert_with(|| (lived(), braked(journal, incident)));
             let told = self.heard.contains_key(&incident.id) || queued.contains(&incident.id);
             if !told && lived() > since + HELD_UNHEARD + self.set_back {
+                // Between two looks the brake may have been pulled, which people hear of, and released.
+                if self::braked(journal, incident) > braked {
+                    self.held.remove(&incident.id);
+                    continue;
+                }
                 let text = format!(
                     "{} is held for {} s and nobody has heard of it: {}",
                     incident.id,
@@ -578,4 +586,10 @@ fn works(journal: &MemoryJournal, incident: IncidentId, run: RunId) -> Option<&'
 fn is_braked(journal: &MemoryJournal) -> bool {
     let found = journal.recover(Timestamp::MAX).now_or_never().and_then(Result::ok);
     found.is_some_and(|found| found.settings.iter().any(|(name, _)| name == "brake"))
+}
+
+/// How often the fleet brake has held an incident.
+fn braked(journal: &MemoryJournal, incident: &Incident) -> usize {
+    let all = journal.transitions(incident.id).now_or_never().and_then(Result::ok).unwrap_or_default();
+    all.iter().filter(|one| one.reason.code == "brake").count()
 }

@@ -319,7 +319,7 @@ impl Stage<'_> {
         self.looked = (journal.changes(), millis());
         let queued = journal.outbox(0, 1_000).now_or_never().and_then(Result::ok);
         let Some((queued, incidents)) = queued.zip(readable_incidents(journal)) else { return };
-        self.outside.oracle().look(&incidents, &queued);
+        self.outside.oracle().look(&incidents, &queued, journal);
     }
 
     /// Has everything come to its end?

@@ -29,12 +29,13 @@ pub struct Stops {
     delivered: BTreeSet<Timestamp>,
     /// Of each wish to release the brake: when it was asked for, and when and what was answered.
     releases: Vec<Release>,
-    /// Until then the brake was released, or may have been, as the wall clock said; and when it was for certain.
+    /// Until then the brake was released, or may have been, as the wall clock said; and when the last release was asked for that was made.
     freed_until: Option<Timestamp>,
     released_at: Option<Timestamp>,
 }
 
 struct Release {
+    asked: Timestamp,
     answered: Option<(u64, bool)>,
     /// The process has ended since: it will never be known.
     lost: Option<u64>,
@@ -109,12 +110,12 @@ impl Stops {
 
     /// Has anybody heard of the brake since it was released last?
     pub fn has_been_told(&self) -> bool {
-        self.delivered.last().is_some_and(|at| self.released_at.is_none_or(|released| *at > released))
+        self.delivered.last().is_some_and(|at| self.released_at.is_none_or(|released| *at >= released))
     }
 
     /// A person wants the brake released; which wish it is.
     pub fn release_asked(&mut self) -> usize {
-        self.releases.push(Release { answered: None, lost: None });
+        self.releases.push(Release { asked: now(), answered: None, lost: None });
         self.freed();
         self.releases.len() - 1
     }
@@ -123,7 +124,8 @@ impl Stops {
         self.releases[which].answered = Some((millis(), done));
         if done {
             self.freed();
-            self.released_at = Some(now());
+            // It may have been pulled again before the answer comes, and people told of that.
+            self.released_at = Some(self.releases[which].asked);
         }
     }
 

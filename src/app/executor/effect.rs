@@ -154,14 +154,8 @@ impl Executor {
     }
 
     async fn decide_services(self: &Arc<Self>, work: &mut Work, step: &Step) -> Result<Decided, Stop> {
-        let decided = self.decide_each(work, step).await?;
-        let unchanged = decided.iter().all(|(intent, service)| intent::already_so(&intent.change, service));
-        let companies = if unchanged { Vec::new() } else { self.stacks_of(work, &decided).await? };
-        if !companies.is_empty() {
-            // That look takes as long as the cluster does: the rule may be another by now.
-            self.ask_guards(work, &step.primitive, &decided)?;
-            self.still_permitted(work)?;
-        }
+        let (decided, companies) = self.decide_each(work, step).await?;
+        let unchanged = all_so(&decided);
         let intents: Vec<ServiceIntent> = decided.into_iter().map(|(intent, _)| intent).collect();
         let before = match intents.as_slice() {
             [one] => intent::before(&one.change),
@@ -170,12 +164,12 @@ impl Executor {
         Ok(Decided { intent: Intent::Services(intents), before: Some(before), unchanged, companies })
     }
 
-    /// From the call to intents that the guards allow, each with the service that it was decided on.
+    /// From the call to intents that the guards allow, each with the service that it was decided on; and the stacks of these, where a cap on them is.
     async fn decide_each(
         self: &Arc<Self>,
         work: &mut Work,
         step: &Step,
-    ) -> Result<Vec<(ServiceIntent, Service)>, Stop> {
+    ) -> Result<(Vec<(ServiceIntent, Service)>, Vec<Company>), Stop> {
         self.may_begin(work).await?;
         let targets = intent::targets(&step.primitive, &step.args).map_err(Stop::Error)?;
         loop {
@@ -188,17 +182,19 @@ impl Executor {
                 }
                 decided.push((intent, service));
             }
+            let unchanged = all_so(&decided);
+            // That look takes as long as the cluster does: the rule is asked after it.
+            let companies = if unchanged { Vec::new() } else { self.stacks_of(work, &decided).await? };
             self.ask_guards(work, &step.primitive, &decided)?;
-            let intents = decided.iter().map(|(intent, service)| (intent, intent::already_so(&intent.change, service)));
-            if intents.clone().any(|(_, already)| !already) {
-                let intents = intents.map(|(intent, _)| intent.clone()).collect();
+            if !unchanged {
+                let intents = decided.iter().map(|(intent, _)| intent.clone()).collect();
                 self.permitted(work, step, Intent::Services(intents)).await?;
             }
             let names: Vec<String> =
                 decided.iter().filter_map(|(intent, _)| lock_name(&step.primitive, &intent.service)).collect();
             let waited = self.lock(work, names).await?;
             if !waited && !self.is_stopped(work) {
-                return Ok(decided);
+                return Ok((decided, companies));
             }
             // Whoever held the lock was at work, or all was stopped meanwhile: what was seen before is stale.
             self.may_begin(work).await?;
@@ -567,6 +563,11 @@ impl Executor {
             Stop::Leave => Flow::Leave,
         }
     }
+}
+
+/// Is everything that is asked for so already?
+fn all_so(decided: &[(ServiceIntent, Service)]) -> bool {
+    decided.iter().all(|(intent, service)| intent::already_so(&intent.change, service))
 }
 
 /// The labels that templates of the grant are filled with: those common to what fired when the attempt began.
