@@ -18,14 +18,12 @@ mod time;
 mod undone;
 mod watchdog;
 
-use std::time::Duration;
-
 /// How many seeds `cargo test` plays. A failing one is printed with the command that plays it again.
 const SEEDS: u64 = 2_000;
 
 #[test]
 fn no_invariant_is_broken_whatever_happens() {
-    let outcome = runner::run(0..SEEDS, 2, Some(Duration::from_secs(300)));
+    let outcome = runner::run(0..SEEDS, 2);
     println!("{outcome}");
     if let Some(seed) = outcome.failed.first() {
         let least = runner::on_deep_stack(|| runner::minimise(*seed));

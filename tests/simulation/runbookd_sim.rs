@@ -50,7 +50,7 @@ fn main() -> ExitCode {
     if let Some(seed) = args.seed {
         return runner::on_deep_stack(|| one(seed, args.trace, args.minimise));
     }
-    let outcome = runner::run(args.from..args.from + args.seeds, args.threads, None);
+    let outcome = runner::run(args.from..args.from + args.seeds, args.threads);
     println!("{outcome}");
     if outcome.failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -33,8 +33,8 @@ thread_local! {
     static PANICKED: RefCell<Option<String>> = const { RefCell::new(None) };
 }
 
-/// Plays seeds on `threads` threads; stops early after `at_most`, or after some failures.
-pub fn run(seeds: Range<u64>, threads: u64, at_most: Option<Duration>) -> Outcome {
+/// Plays seeds on `threads` threads; stops early after some failures.
+pub fn run(seeds: Range<u64>, threads: u64) -> Outcome {
     let began = Instant::now();
     let next = AtomicU64::new(seeds.start);
     let outcome = Mutex::new(Outcome::default());
@@ -48,7 +48,7 @@ pub fn run(seeds: Range<u64>, threads: u64, at_most: Option<Duration>) -> Outcom
                     on_deep_stack(|| {
                         while !enough.load(Ordering::Relaxed) {
                             let seed = next.fetch_add(1, Ordering::Relaxed);
-                            if seed >= seeds.end || at_most.is_some_and(|limit| began.elapsed() > limit) {
+                            if seed >= seeds.end {
                                 return;
                             }
                             *mine.lock().expect("unpoisoned") = Some((seed, Instant::now()));
@@ -78,7 +78,7 @@ pub fn run(seeds: Range<u64>, threads: u64, at_most: Option<Duration>) -> Outcom
                     std::process::exit(1);
                 }
             }
-            if at_most.is_none() && told.elapsed() > Duration::from_secs(10) {
+            if told.elapsed() > Duration::from_secs(10) {
                 told = Instant::now();
                 let mut outcome = outcome.lock().expect("unpoisoned");
                 outcome.took = began.elapsed();
