@@ -18,7 +18,7 @@ mod verify;
 mod watchdog;
 
 pub use approvals::{Permit, Reply};
-pub use runs::{ADMITTED_FOR, Ended, SERVICES, lock_name};
+pub use runs::{Ended, SERVICES, lock_name};
 pub use trust::Trust;
 pub use verify::{Asked, Seen, Verification};
 

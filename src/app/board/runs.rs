@@ -24,7 +24,7 @@ use std::sync::Arc;
 /// Primitives that change services.
 pub const SERVICES: [&str; 5] = ["scale", "update", "restart", "rollback", "reschedule"];
 /// What the guards that look over all rules said of an effect holds for so long: one that is sent later than that, since it had to wait, is asked about anew.
-pub const ADMITTED_FOR: Duration = Duration::from_secs(10);
+const ADMITTED_FOR: Duration = Duration::from_secs(10);
 /// Effects of an incident's runs that are kept to be told.
 const EFFECTS_KEPT: usize = 20;
 
@@ -401,7 +401,7 @@ impl Board {
         }
         let effect = Effect { at: now, ..effect };
         let since = self.ledger.since(&effect);
-        let lately = since.filter(|at| *at >= self.released_at && now <= *at + ADMITTED_FOR.signed());
+        let lately = since.filter(|at| *at >= self.released_at && (*at..=*at + ADMITTED_FOR.signed()).contains(&now));
         if lately.is_none() {
             self.ledger.forget(&effect);
         }

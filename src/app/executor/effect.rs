@@ -26,7 +26,8 @@ pub(super) const TRIES: u32 = 5;
 /// Between two tries under one sequence number: doubled from the first to the last.
 pub(super) const LEAST_WAIT: std::time::Duration = std::time::Duration::from_millis(200);
 pub(super) const MOST_WAIT: std::time::Duration = std::time::Duration::from_secs(15);
-/// What the guards said holds for so long: a journal that cannot be written may keep an intent for minutes, in which a person freezes everything.
+/// What was seen and what the guards said holds for so long: a journal that cannot be written may keep an intent for minutes, in which a person freezes
+/// everything.
 const DECIDED_FOR: Duration = Duration::from_secs(1);
 /// How long a process that stops lets an intent that it has staged become durable. A commit takes milliseconds.
 const LAST_COMMIT: std::time::Duration = std::time::Duration::from_secs(2);
@@ -449,13 +450,21 @@ impl Executor {
             if settled != Settled::NotApplied {
                 return Ok(settled);
             }
+            let seen = self.parts.clock.now();
             self.may_begin(work).await?;
+            if self.is_stale(seen) {
+                continue;
+            }
             let asked = [(ServiceIntent { version: found.version, ..intent }, found)];
-            let companies = if self.is_late(step) { self.stacks_of(work, &asked).await? } else { Vec::new() };
+            let companies = self.stacks_of(work, &asked).await?;
+            let seen = self.parts.clock.now();
             self.ask_guards(work, &step.primitive, &asked)?;
             self.still_permitted(work)?;
             let [(moved, _)] = asked;
             self.lock(work, lock_name(&step.primitive, &moved.service).into_iter().collect()).await?;
+            if self.is_stale(seen) {
+                continue;
+            }
             let mut intents = intents.clone();
             intents[at] = moved;
             if self.admit_again(work, step, Intent::Services(intents), companies, &mut told_to_wait).await? {
@@ -502,7 +511,7 @@ impl Executor {
     /// everything must be looked at and asked anew.
     pub(super) async fn admit_again(
         &self,
-        work: &Work,
+        work: &mut Work,
         step: &mut Step,
         intent: Intent,
         companies: Vec<Company>,
@@ -516,7 +525,20 @@ impl Executor {
             return Ok(true);
         }
         step.intent = Some(intent);
-        Ok(!self.record_intent(&work.run, step).await?)
+        if let Some(known) = work.steps.get_mut(step.seq as usize) {
+            known.clone_from(step);
+        }
+        let late = self.record_intent(&work.run, step).await?;
+        if late && self.out_of_time(&work.run) {
+            let text = format!("step {} could not be made within runs.time_limit: the journal is too slow", step.seq);
+            return Err(Stop::End(RunState::Failed, Some(Reason::new("limit", text))));
+        }
+        Ok(!late)
+    }
+
+    /// Was what was seen then seen too long ago to change anything on its account? What is decided on it may have had to wait.
+    pub(super) fn is_stale(&self, seen: Timestamp) -> bool {
+        self.parts.clock.now() > seen + DECIDED_FOR.signed()
     }
 
     /// A reload is idempotent: in doubt it is repeated, if it still may.

@@ -3,7 +3,6 @@
 
 use super::effect::Stop;
 use super::{Executor, Input, Work};
-use crate::app::board::ADMITTED_FOR;
 use crate::engine::guard::{self, Company, Page, Verdict};
 use crate::model::duration::Duration;
 use crate::model::effect::Effect;
@@ -62,11 +61,6 @@ impl Executor {
             // What stops everything is waited for where a step begins.
             Err(_) => Ok(false),
         }
-    }
-
-    /// Has it waited for so long that what others have changed meanwhile must be looked at?
-    pub(super) fn is_late(&self, step: &Step) -> bool {
-        self.parts.clock.now() > step.started_at + ADMITTED_FOR.signed()
     }
 
     /// Waits a little for others to be done, up to the rule's `hold_at_most` in all.

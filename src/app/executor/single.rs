@@ -127,16 +127,15 @@ impl Executor {
                     (Settled::NotApplied, beside) => companies = beside,
                 }
             }
+            self.has_time(&intent)?;
             // Asked anew: the rule may have changed, or the switch been pulled.
             if (doubt || tries > 0)
                 && !self.may_send_again(work, step, intent.clone(), companies, &mut told_to_wait).await?
             {
                 continue;
             }
-            if let Some(ends) = ends_at(&intent).filter(|ends| *ends <= self.parts.clock.now()) {
-                let text = format!("{intent}: its time was over at {ends:.0}, before it could begin");
-                return Err(Stop::Error(StepError::new("timeout", text)));
-            }
+            told_to_wait = None;
+            self.has_time(&intent)?;
             let error = match self.call_for(work, &intent, &label).await {
                 Ok(value) => return Ok(value),
                 Err(error) if error.kind == ErrorKind::Permanent => return Err(Stop::Error(step_error(&error))),
@@ -166,6 +165,15 @@ impl Executor {
         }
     }
 
+    /// What has its time from when it was decided on may have none left.
+    fn has_time(&self, intent: &Intent) -> Result<(), Stop> {
+        let over = ends_at(intent).filter(|ends| *ends <= self.parts.clock.now());
+        over.map_or(Ok(()), |ends| {
+            let text = format!("{intent}: its time was over at {ends:.0}, before it could begin");
+            Err(Stop::Error(StepError::new("timeout", text)))
+        })
+    }
+
     /// Does the rule now in force allow this call?
     fn granted(&self, work: &Work, step: &Step) -> Result<(), (&'static str, Reason)> {
         guard::before_call(self.rule(work).as_deref(), &labels_of(work), &step.primitive, &target_of(step))
@@ -180,15 +188,19 @@ impl Executor {
         companies: Vec<Company>,
         told_to_wait: &mut Option<Timestamp>,
     ) -> Result<bool, Stop> {
+        let seen = self.parts.clock.now();
         self.may_begin(work).await?;
         self.verdict(self.granted(work, step))?;
         self.still_permitted(work)?;
         let names = lock_name(&step.primitive, &target_of(step)).into_iter().collect();
         self.lock(work, names).await?;
+        if self.is_stale(seen) {
+            return Ok(false);
+        }
         self.admit_again(work, step, intent, companies, told_to_wait).await
     }
 
-    /// What became of an effect in doubt, whose intent is brought up to date; and what its target belongs to, where a cap on that is and it is sent again late.
+    /// What became of an effect in doubt, whose intent is brought up to date; and what its target belongs to, where a cap on that is.
     async fn settle_other(
         &self,
         work: &Work,
@@ -205,7 +217,7 @@ impl Executor {
                     // The version of a node moves with its state: only the field that the intent is about must be as it was.
                     intent.version = found.map_or(intent.version, |node| node.version);
                     self.verdict(machines::leaves_something(intent, &nodes).map_err(|reason| ("bounds", reason)))?;
-                    if takes_out(step) && self.is_late(step) {
+                    if takes_out(step) {
                         beside = self.nodes_beside(work, &nodes, &intent.id);
                     }
                 }
@@ -216,7 +228,7 @@ impl Executor {
                 let settled = settle_group(intent, &group);
                 if settled == Settled::NotApplied {
                     self.verdict(machines::within_group(intent, &group).map_err(|reason| ("bounds", reason)))?;
-                    beside = self.still_shrinks(work, step, intent, &group).await?;
+                    beside = self.still_shrinks(work, intent, &group).await?;
                 }
                 settled
             }
@@ -244,19 +256,13 @@ impl Executor {
     }
 
     /// A machine that was to go because nothing ran on it may have been put back to work meanwhile.
-    async fn still_shrinks(
-        &self,
-        work: &Work,
-        step: &Step,
-        intent: &GroupIntent,
-        group: &NodeGroup,
-    ) -> Result<Vec<Company>, Stop> {
+    async fn still_shrinks(&self, work: &Work, intent: &GroupIntent, group: &NodeGroup) -> Result<Vec<Company>, Stop> {
         let GroupChange::Terminate { node, .. } = &intent.change else { return Ok(Vec::new()) };
         let nodes = self.reach(&work.run, || work.world.cluster.nodes()).await?;
         // One that has left the Swarm runs nothing.
         let Ok(node) = machines::find(&nodes, node) else { return Ok(Vec::new()) };
         machines::shrunk(group, node).map_err(Stop::Error)?;
-        Ok(if self.is_late(step) { self.nodes_beside(work, &nodes, &node.id) } else { Vec::new() })
+        Ok(self.nodes_beside(work, &nodes, &node.id))
     }
 
     async fn call_for(&self, work: &Work, intent: &Intent, label: &str) -> Result<Value, PortError> {
