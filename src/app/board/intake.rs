@@ -130,7 +130,7 @@ impl Board {
         }
         let fingerprint = alert.fingerprint;
         let acted_at = self.levels.get(&fingerprint).and_then(|known| self.acted_at(&known.incidents));
-        let (change, doubt, changed) = match self.levels.get_mut(&fingerprint) {
+        let (change, changed) = match self.levels.get_mut(&fingerprint) {
             None => {
                 let (change, level) = level::first(alert, group, now);
                 if let Some(level) = level {
@@ -145,7 +145,7 @@ impl Board {
                         }),
                     );
                 }
-                (change, None, false)
+                (change, false)
             }
             Some(known) => {
                 let was = known.level.clone_flags();
@@ -160,30 +160,27 @@ impl Board {
                 let moved = was.starts_at != known.level.alert.starts_at;
                 let confirmed = was.unconfirmed && !known.level.unconfirmed;
                 let unsuppressed = was.suppressed && !known.level.suppressed;
+                let doubt = known.level.refire_at;
+                if was.refire_at != doubt {
+                    was.refire_at.map(|at| self.doubts.remove(&(at, fingerprint)));
+                    doubt.map(|at| self.doubts.insert((at, fingerprint)));
+                }
                 if confirmed || unsuppressed {
                     for id in known.incidents.clone() {
                         self.reconsider(id, "unconfirmed", now);
                         self.reconsider(id, "suppressed", now);
                     }
                 }
-                (change, was.refire_at, moved || confirmed || unsuppressed || was.refire_at.is_some())
+                (change, moved || confirmed || unsuppressed || was.refire_at.is_some())
             }
         };
         self.metrics.alert(change.name());
-        if let Some(at) = doubt {
-            self.doubts.remove(&(at, fingerprint));
-        }
         match change {
             Change::Fired => self.fired(fingerprint, now),
             Change::Resolved => {
                 self.resolved(fingerprint, Reason::new("resolved", "Alertmanager says that it is resolved"), now)
             }
-            Change::Doubtful => {
-                if let Some(at) = self.levels.get(&fingerprint).and_then(|known| known.level.refire_at) {
-                    self.doubts.insert((at, fingerprint));
-                }
-                self.keep_level(fingerprint);
-            }
+            Change::Doubtful => self.keep_level(fingerprint),
             Change::Repeat => self.seen_again(fingerprint, changed, now),
             Change::Stale | Change::Unknown => {}
         }
