@@ -44,7 +44,9 @@ pub struct Effect {
     seq: u32,
     incident: IncidentId,
     rule: String,
-    /// It was admitted not before and not after this.
+    /// It was admitted for the first time not before this.
+    first: u64,
+    /// And last not before and not after this.
     from: u64,
     to: u64,
     /// Giving back is exempt from budgets.
@@ -91,6 +93,7 @@ impl Effect {
             seq: step.seq,
             incident: run.incident,
             rule: run.rule.clone(),
+            first: since,
             from: since,
             to: millis(),
             gives_back: run.handler == Handler::OnResolved,
@@ -119,8 +122,10 @@ impl Guards {
     /// released the brake last at `released`. What it breaks, if the clock can be trusted.
     pub fn intended(&mut self, run: &Run, step: &Step, since: u64, released: u64) -> Option<String> {
         self.known.insert((run.id, step.seq), millis());
-        self.effects.retain(|effect| (effect.run, effect.seq) != (run.id, step.seq));
-        let effect = Effect::of(run, step, since)?;
+        let mut effect = Effect::of(run, step, since)?;
+        if let Some(known) = self.effects.iter().position(|known| (known.run, known.seq) == (run.id, step.seq)) {
+            effect.first = self.effects.remove(known).first;
+        }
         let broken = self.budgets(&effect).or_else(|| self.brake(&effect, released)).or_else(|| self.opposite(&effect));
         self.effects.push(effect);
         broken
@@ -320,7 +325,7 @@ impl Guards {
         let (_, at) = self.hands.iter().rfind(|(of, at)| of == service && at + NOTICED <= began)?;
         let target = format!("service {service}");
         let near =
-            |other: &&Effect| other.targets.contains(&target) && other.to + OURS > *at && other.from < at + NOTICED;
+            |other: &&Effect| other.targets.contains(&target) && other.to + OURS > *at && other.first < at + NOTICED;
         let ours = self.effects.iter().find(near);
         let another = self
             .hands
