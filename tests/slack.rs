@@ -158,6 +158,7 @@ fn level(node: &str) -> Level {
         unconfirmed: false,
         suppressed: false,
         refire_at: None,
+        closed_at: None,
     }
 }
 

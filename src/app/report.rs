@@ -48,7 +48,10 @@ pub struct Facts<'a> {
 
 /// Hands an incident over: somebody must act, because of `reason`.
 pub fn escalation(facts: &Facts, reason: &Reason) -> Message {
-    let title = format!("{} needs a person", subject(facts));
+    let title = match &facts.incident.acked_by {
+        Some(who) if reason.code == "acknowledged" => format!("{} has {}", visible(who, 100), subject(facts)),
+        _ => format!("{} needs a person", subject(facts)),
+    };
     let mut body = vec![Section::Text(visible_lines(&reason.text, TEXT_CHARS))];
     body.extend(list("What runbookd did", facts.steps.iter().cloned()));
     body.extend(closest_rules(facts));
@@ -160,7 +163,8 @@ pub fn state_update(facts: &Facts) -> Message {
                 (None, false) => String::new(),
                 (None, true) => " runbookd changed nothing.".to_string(),
             };
-            (format!("resolved after {lasted}"), format!("{}{hands}", sentence(&reason.text)))
+            let ended = if reason.code == "closed" { "closed" } else { "resolved" };
+            (format!("{ended} after {lasted}"), format!("{}{hands}", sentence(&reason.text)))
         }
         State::Escalated => match acked_by {
             Some(who) => (format!("{} has it", visible(who, 100)), reason.text.clone()),
@@ -426,6 +430,7 @@ mod tests {
             unconfirmed: false,
             suppressed: false,
             refire_at: None,
+            closed_at: None,
         }
     }
 

@@ -50,6 +50,7 @@ pub fn first(alert: &Alert, group: &GroupRef, now: Timestamp) -> (Change, Option
         unconfirmed: false,
         suppressed: false,
         refire_at: None,
+        closed_at: None,
     };
     (Change::Fired, Some(level))
 }
@@ -59,6 +60,7 @@ pub fn first(alert: &Alert, group: &GroupRef, now: Timestamp) -> (Change, Option
 /// | known | told | then |
 /// |---|---|---|
 /// | firing | firing | repeat |
+/// | firing, its incident was closed by a person | firing, started after that | fired: its end was not told |
 /// | firing | resolved, ended before the known start | stale |
 /// | firing | resolved | resolved |
 /// | resolved | resolved | repeat; a doubtful refire is off |
@@ -76,7 +78,8 @@ pub fn observe(
     match (level.alert.status, alert.status) {
         (Status::Firing, Status::Firing) => {
             take(level, alert, group, now);
-            Change::Repeat
+            let anew = level.closed_at.take_if(|closed| alert.starts_at > *closed).is_some();
+            if anew { Change::Fired } else { Change::Repeat }
         }
         (Status::Firing, Status::Resolved) => {
             if alert.ends_at.is_some_and(|end| end < level.alert.starts_at) {
@@ -128,6 +131,7 @@ pub fn resolve(level: &mut Level, ends_at: Timestamp, now: Timestamp) {
     level.alert.status = Status::Resolved;
     level.alert.ends_at = Some(ends_at);
     level.resolved_at = Some(now);
+    level.closed_at = None;
     level.last_seen = now;
     level.refire_at = None;
     level.unconfirmed = false;

@@ -261,6 +261,7 @@ mod tests {
             last_seen: Timestamp::UNIX_EPOCH,
             resolved_at: None,
             refire_at: None,
+            closed_at: None,
             unconfirmed: false,
             suppressed: false,
         }

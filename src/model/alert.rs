@@ -101,6 +101,9 @@ pub struct Level {
     /// It counts from this moment on, unless it is told resolved (or Alertmanager's API denies it) before.
     #[serde(default)]
     pub refire_at: Option<Timestamp>,
+    /// A person closed its incident then, though it fires: what began later is another episode, even if the end of this one is never told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub closed_at: Option<Timestamp>,
 }
 
 impl Level {

@@ -192,7 +192,7 @@ impl Board {
         let Some(approval) = incident.approval.as_deref().filter(|it| it.verdict.is_none() && it.until > now) else {
             return conflict(format!("{id} asks nothing of anybody now"));
         };
-        if !self.may_reply(approval, by) {
+        if !self.is_among(&approval.by, by) {
             return conflict(format!("{by} may not answer for {id}; {} may", who(approval)));
         }
         let mut approval = approval.clone();
@@ -217,7 +217,7 @@ impl Board {
                 let count = format!("{} of {}", approval.given.len(), approval.people);
                 format!("{by} approved the plan {} ({count})", &asked.hash[..HASH_LETTERS])
             }
-            (Reply::Deny { reason }, _) => {
+            (Reply::Deny { reason }, Subject::Plan(_)) => {
                 let text = denied_text(by, &reason);
                 approval.verdict = Some(Answer::Denied { by: by.to_string(), reason });
                 text
@@ -229,7 +229,7 @@ impl Board {
                 approval.verdict = Some(Answer::Answered { by: by.to_string(), answer: answer.clone() });
                 format!("{by} answered: {answer}")
             }
-            (Reply::Approve { .. }, Subject::Question { answers, .. }) => {
+            (Reply::Approve { .. } | Reply::Deny { .. }, Subject::Question { answers, .. }) => {
                 return conflict(format!("{id} asks a question; answer one of: {}", answers.join(", ")));
             }
             (Reply::Answer(_), Subject::Plan(_)) => {
@@ -286,11 +286,12 @@ impl Board {
         self.out.wakes.extend(runs);
     }
 
-    fn may_reply(&self, approval: &Approval, by: &str) -> bool {
+    /// Is `by` one of these people, or in one of these groups? Nobody named is everybody.
+    pub(super) fn is_among(&self, named: &[String], by: &str) -> bool {
         let in_group = |group: &String| {
             self.config.groups.get(group).is_some_and(|members| members.iter().any(|member| member == by))
         };
-        approval.by.is_empty() || approval.by.iter().any(|named| named == by || in_group(named))
+        named.is_empty() || named.iter().any(|named| named == by || in_group(named))
     }
 
     /// Who asked for a run by hand.

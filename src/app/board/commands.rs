@@ -48,7 +48,15 @@ impl Board {
             let text = format!("{id} has a run at work; pause runbookd if it must not go on, or wait for its end");
             return Err(CommandError::Conflict(text));
         }
-        let text = if why.is_empty() { format!("closed by {by}") } else { format!("closed by {by}: {why}") };
+        let mut text = if why.is_empty() { format!("closed by {by}") } else { format!("closed by {by}: {why}") };
+        if incident.had_effect && self.fires(incident) {
+            text += "; it fires still, so what was changed is not given back";
+        }
+        for fingerprint in incident.alerts.clone() {
+            let Some(known) = self.levels.get_mut(&fingerprint).filter(|known| known.level.firing()) else { continue };
+            known.level.closed_at = Some(now);
+            self.keep_level(fingerprint);
+        }
         self.step(id, Event::Closed, Reason::new("closed", text), now);
         self.found(id)
     }

@@ -336,12 +336,17 @@ impl Board {
             }
             Act::Escalate => {
                 self.release(id, now);
-                self.metrics.escalation(reason.code.to_string());
+                let mut told = false;
                 self.edit(id, |incident| {
-                    incident.escalated = true;
+                    told = std::mem::replace(&mut incident.escalated, true);
                     // A person has it: what was asked before a run is void.
                     incident.approval.take_if(|asked| asked.run.is_none() && asked.verdict.is_none());
                 });
+                // Whoever acknowledged it has it: nobody is paged.
+                if told && reason.code == "acknowledged" {
+                    return self.report(id, now, report::state_update);
+                }
+                self.metrics.escalation(reason.code.to_string());
                 self.report(id, now, |facts| report::escalation(facts, reason));
             }
             Act::Close => self.close(id, from, now),
@@ -361,7 +366,9 @@ impl Board {
         if told {
             self.report(id, now, report::state_update);
         }
-        if !self.give_back(id, now) {
+        // Closed by a person, it may fire still: what was done about it is theirs.
+        let fires = self.incidents.get(&id).is_some_and(|incident| self.fires(incident));
+        if fires || !self.give_back(id, now) {
             self.release(id, now);
         }
     }

@@ -7,6 +7,7 @@ use crate::engine::guard::{self, Verdict};
 use crate::engine::lifecycle;
 use crate::model::event::{Event, On};
 use crate::model::incident::{Incident, IncidentId, Reason, State};
+use crate::model::mode::Mode;
 use crate::model::run::{Handler, Input, Run, RunId, RunState};
 use crate::ports::Write;
 use jiff::Timestamp;
@@ -17,11 +18,20 @@ use std::sync::Arc;
 const EVENT: &str = "undo";
 
 impl Board {
-    /// A person has seen the plan and wants it carried out. It is refused while effects are stopped, and while another works on one of its targets, or the same
-    /// undo is at work: whoever asks is there and can mend that. One that came to nothing and waits for a person is closed by the next.
+    /// A person has seen the plan and wants it carried out. It is refused where nothing is ever changed, to whom the rule does not name among its approvers, while
+    /// effects are stopped, and while another works on one of its targets, or the same undo is at work: whoever asks is there and can mend that. One that came
+    /// to nothing and waits for a person is closed by the next.
     pub fn undo(&mut self, wish: Wish, now: Timestamp) -> Result<Incident, CommandError> {
         let undoes = wish.planned.undoes.id;
         let rule = self.catalog.rule(&wish.planned.undoes.rule);
+        let refused = |why: String| Err(CommandError::Conflict(format!("run {undoes} cannot be undone: {why}")));
+        if self.config.max_mode == Mode::Shadow {
+            return refused("max_mode of the configuration is shadow, so nothing is ever changed".to_string());
+        }
+        if let Some(rule) = rule.filter(|rule| !self.is_among(&rule.approve.by, &wish.by)) {
+            let named = rule.approve.by.join(", ");
+            return refused(format!("{} is not among those who decide about rule {}: {named}", wish.by, rule.name));
+        }
         if let (_, Verdict::Hold { reason, .. }) =
             guard::stopped(rule.map(|rule| &**rule), &self.stops.view(&self.config), now)
         {
