@@ -63,7 +63,7 @@ pub fn first(alert: &Alert, group: &GroupRef, now: Timestamp) -> (Change, Option
 /// | firing, its incident was closed by a person | firing, started after that | fired: its end was not told |
 /// | firing | resolved, ended before the known start | stale |
 /// | firing | resolved | resolved |
-/// | resolved | resolved | repeat; a doubtful refire is off |
+/// | resolved | resolved | repeat; a doubtful refire is off, unless it began after that end: then stale |
 /// | resolved | firing, started before the known start | stale |
 /// | resolved | firing, same start, within the reorder window | doubtful |
 /// | resolved | firing, started before something was last done about it, within the reorder window | doubtful |
@@ -89,6 +89,9 @@ pub fn observe(
             Change::Resolved
         }
         (Status::Resolved, Status::Resolved) => {
+            if level.refire_at.is_some() && alert.ends_at.is_some_and(|end| end < level.alert.starts_at) {
+                return Change::Stale;
+            }
             level.last_seen = now;
             level.refire_at = None;
             Change::Repeat
@@ -241,6 +244,21 @@ mod tests {
         check_acted(Some(5), &told(5), &[Fired, Resolved, Doubtful, Fired]);
         check_acted(Some(5), &told(6), &[Fired, Resolved, Fired, Repeat]);
         check_acted(None, &told(4), &[Fired, Resolved, Fired, Repeat]);
+        // What resolved before it began says nothing of it.
+        let then = |ended| [(0, F, 0, None), (30, R, 0, Some(8)), (32, F, 15, None), (33, R, 0, Some(ended))];
+        check_acted(Some(20), &then(8), &[Fired, Resolved, Doubtful, Stale]);
+        check_acted(Some(20), &then(16), &[Fired, Resolved, Doubtful, Repeat]);
+    }
+
+    #[test]
+    fn what_began_after_a_person_closed_it_is_another_episode() {
+        let group = GroupRef::default();
+        let (_, level) = first(&told(Status::Firing, 0, None), &group, at(0));
+        let mut level = level.expect("it fires");
+        level.closed_at = Some(at(10));
+        let changes = [0, 10, 11, 11, 12]
+            .map(|starts| observe(&mut level, &told(Status::Firing, starts, None), &group, None, at(20)));
+        assert_eq!(changes, [Change::Repeat, Change::Repeat, Change::Fired, Change::Repeat, Change::Repeat]);
     }
 
     #[test]

@@ -45,7 +45,16 @@ pub fn level(service: &str, status: Status) -> Level {
         generator_url: "http://prometheus:9090/graph?g0.expr=p99".into(),
     };
     let group = GroupRef { key: "{}:{service=\"web\"}".into(), external_url: "http://alertmanager:9093".into() };
-    Level { alert, group, last_seen: at(30), resolved_at: None, unconfirmed: false, suppressed: false, refire_at: None, closed_at: None }
+    Level {
+        alert,
+        group,
+        last_seen: at(30),
+        resolved_at: None,
+        unconfirmed: false,
+        suppressed: false,
+        refire_at: None,
+        closed_at: None,
+    }
 }
 
 pub fn incident(id: u64, state: State) -> Incident {
