@@ -56,7 +56,8 @@ pub fn run(args: ExplainArgs, json: bool, config: &Config) -> anyhow::Result<Exi
             return Ok(ExitCode::from(1));
         }
     };
-    let explanations: Vec<Explanation> = alerts.iter().map(|labels| explain(&catalog, on, labels)).collect();
+    let explanations: Vec<Explanation> =
+        alerts.iter().map(|labels| explain(&catalog, config.max_mode, on, labels)).collect();
     let mut out = std::io::stdout().lock();
     if json {
         serde_json::to_writer_pretty(&mut out, &explanations)?;
@@ -174,7 +175,17 @@ fn show_matched(matched: &Explained, text: &mut String) {
             Mode::Earned => "a person approves it, until its runs have helped often enough",
             Mode::Auto => "it runs by itself",
         };
-        let _ = writeln!(text, "    mode      {}: {asks}", matched.mode);
+        let _ = match matched.mode == matched.rule_mode {
+            true => writeln!(text, "    mode      {}: {asks}", matched.mode),
+            false => {
+                let says = matched.rule_mode;
+                writeln!(
+                    text,
+                    "    mode      {}, by max_mode of the configuration (the rule says {says}): {asks}",
+                    matched.mode
+                )
+            }
+        };
         let may = if matched.allow.is_empty() { "change nothing".to_string() } else { matched.allow.join(", ") };
         let _ = writeln!(text, "    may       {may}");
     }
@@ -248,8 +259,8 @@ mod tests {
     full (rules/a.yaml:2), 1 of 2 matchers
       alertname is "Slow", the rule wants alertname="DiskFull"
 "#;
-        assert_eq!(show(&explain(&catalog, None, &labels)), expect);
-        let nothing = show(&explain(&Catalog::default(), None, &labels));
+        assert_eq!(show(&explain(&catalog, Mode::Auto, None, &labels)), expect);
+        let nothing = show(&explain(&Catalog::default(), Mode::Auto, None, &labels));
         assert!(nothing.contains("no rule matches"), "{nothing}");
     }
 }

@@ -57,7 +57,7 @@ pub enum Command {
     Approvals(approvals::ApprovalsArgs),
     /// Approve a plan: exactly what it shows is done
     Approve(approvals::ApproveArgs),
-    /// Say no to a plan or a question
+    /// Say no to a plan
     Deny(client::IncidentArgs),
     /// Answer a runbook's question
     Answer(approvals::AnswerArgs),

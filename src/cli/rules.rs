@@ -5,6 +5,7 @@ use crate::cli::client::{Client, CommandArgs, ServerArgs, print_json};
 use crate::cli::table::{cell, print, table, time};
 use crate::http::view::{BreakerView, RuleView};
 use crate::model::duration::Duration;
+use crate::model::mode::Mode;
 use crate::model::text::visible;
 use serde_json::Value;
 use std::process::ExitCode;
@@ -111,18 +112,22 @@ async fn command(args: OneArgs, verb: &str, said: &str, json: bool) -> anyhow::R
     let answer: Value = args.command.send(url.path()).await?;
     if json {
         print_json(&answer);
+    } else if verb == "promote" && answer["in_force"] != Mode::Auto.name() {
+        let held = &answer["in_force"].as_str().unwrap_or_default();
+        println!("{said} as far as its trust goes; max_mode of the configuration makes it {held}");
     } else {
         println!("{said}");
     }
     Ok(())
 }
 
-/// How far it may go by itself; of a rule that earns its trust, where it stands.
+/// How far it may go by itself; of a rule that earns its trust, where it stands; and what the configuration's ceiling makes of that.
 fn mode(rule: &RuleView) -> String {
-    match &rule.trust {
-        Some(trust) if trust.trusted => "earned: runs".to_string(),
-        Some(trust) => format!("earned: asks, {} in a row", trust.streak),
-        None if rule.runbook.is_none() => "-".to_string(),
-        None => rule.mode.to_string(),
-    }
+    let (says, alone) = match &rule.trust {
+        _ if rule.runbook.is_none() => return "-".to_string(),
+        Some(trust) if trust.trusted => ("earned: runs".to_string(), Mode::Auto),
+        Some(trust) => (format!("earned: asks, {} in a row", trust.streak), Mode::Approve),
+        None => (rule.mode.to_string(), rule.mode),
+    };
+    if rule.in_force == alone { says } else { format!("{says}; {} by max_mode", rule.in_force) }
 }

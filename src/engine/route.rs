@@ -152,7 +152,9 @@ pub struct Explained {
     pub runbook: Option<String>,
     /// The runbook's defaults with the rule's parameters on top.
     pub params: Value,
-    /// How far the rule may go by itself; the configuration's `max_mode` can make it less.
+    /// How far the rule says that it may go by itself.
+    pub rule_mode: Mode,
+    /// How far it may, under the ceiling of the configuration.
     pub mode: Mode,
     /// What the runbook may change for this alert.
     pub allow: Vec<String>,
@@ -174,7 +176,7 @@ const CLOSEST: usize = 5;
 /// Which rule, why, and why no other.
 ///
 /// `on`: what of an event of this kind; `None`: of an alert. An event is taken to be nobody's own.
-pub fn explain(catalog: &Catalog, on: Option<On>, labels: &Labels) -> Explanation {
+pub fn explain(catalog: &Catalog, max_mode: Mode, on: Option<On>, labels: &Labels) -> Explanation {
     let fingerprint = Fingerprint::of(labels);
     let (routed, all): (Vec<Match>, Vec<&Arc<Rule>>) = match on {
         None => (route(catalog, labels, fingerprint).matched, catalog.matching(labels).collect()),
@@ -189,12 +191,18 @@ pub fn explain(catalog: &Catalog, on: Option<On>, labels: &Labels) -> Explanatio
         labels: labels.clone(),
         fingerprint,
         not_reached: all.map(|rule| rule.name.clone()).collect(),
-        matched: routed.into_iter().map(|one| explained(catalog, one, labels, fingerprint)).collect(),
+        matched: routed.into_iter().map(|one| explained(catalog, max_mode, one, labels, fingerprint)).collect(),
         closest: closest(catalog, on, labels, CLOSEST),
     }
 }
 
-fn explained(catalog: &Catalog, Match { rule, key }: Match, labels: &Labels, fingerprint: Fingerprint) -> Explained {
+fn explained(
+    catalog: &Catalog,
+    max_mode: Mode,
+    Match { rule, key }: Match,
+    labels: &Labels,
+    fingerprint: Fingerprint,
+) -> Explained {
     let escalates = match &key {
         Err(reason) => Some(reason.clone()),
         Ok(_) if rule.runbook.is_none() => {
@@ -213,7 +221,8 @@ fn explained(catalog: &Catalog, Match { rule, key }: Match, labels: &Labels, fin
         escalates,
         runbook: rule.runbook.clone(),
         params: params.into(),
-        mode: rule.mode,
+        rule_mode: rule.mode,
+        mode: rule.mode.min(max_mode),
         allow: rule
             .allow
             .iter()
@@ -325,7 +334,7 @@ mod tests {
     #[test]
     fn an_explanation_tells_which_why_and_what_else() {
         let alert = labels(&[("alertname", "HighLatency"), ("service", "web")]);
-        let explanation = explain(&catalog(), None, &alert);
+        let explanation = explain(&catalog(), Mode::Auto, None, &alert);
         let [matched] = &explanation.matched[..] else { panic!("one rule, found {explanation:?}") };
         assert_eq!((matched.rule.as_str(), matched.key.as_str()), ("slow", "service=\"web\""));
         assert_eq!(matched.because[0].value.as_deref(), Some("HighLatency"));

@@ -85,5 +85,5 @@ async fn trust(Held(shared): Held<Arc<Shared>>, Path(rule): Path<String>, reques
     let Command { by, reason }: Command = body::command(&shared, &head.headers, body).await?;
     let by = need("by", by)?;
     let trust = live.need_app()?.set_trust(&rule, trusted, &by, &reason).await?;
-    Ok(Json(TrustView::new(&rule, trust)))
+    Ok(Json(TrustView::new(&rule, trust, shared.max_mode)))
 }

@@ -23,8 +23,9 @@ pub async fn rules(State(shared): State<Arc<Shared>>) -> Result<Json<Value>, Pro
     };
     let mut view = |rule: &Rule| {
         let earned = trust.remove(&rule.name).unwrap_or_default();
-        let trust = (rule.mode == Mode::Earned).then(|| TrustView::new(&rule.name, earned));
-        RuleView { trust, ..RuleView::from(rule).with(kept.get(&rule.name).map(|kept| &**kept)) }
+        let in_force = rule.mode.now(shared.max_mode, earned.trusted);
+        let trust = (rule.mode == Mode::Earned).then(|| TrustView::new(&rule.name, earned, shared.max_mode));
+        RuleView { in_force, trust, ..RuleView::from(rule).with(kept.get(&rule.name).map(|kept| &**kept)) }
     };
     let rules: Vec<RuleView> = catalog.rules.iter().map(|rule| view(rule)).collect();
     Ok(Json(json!({ "rules": rules })))

@@ -179,7 +179,7 @@ mod tests {
         for (list, items) in lists {
             check(list, &json!({ items: [] }));
         }
-        check("Trust", &TrustView::new("r", Trust::default()));
+        check("Trust", &TrustView::new("r", Trust::default(), Mode::Auto));
         check(
             "ApprovalCommand",
             &ApprovalCommand { by: "a".into(), plan: "".into(), reason: "".into(), answer: "".into() },

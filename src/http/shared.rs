@@ -7,6 +7,7 @@ use crate::config::Config;
 use crate::http::auth::Keys;
 use crate::http::join::Gate;
 use crate::http::problem::Problem;
+use crate::model::mode::Mode;
 use crate::ports::{Cluster, Journal};
 use crate::runbook::catalog::Catalog;
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -28,6 +29,8 @@ pub struct Shared {
     /// A request must be whole, and a query answered, within this time.
     pub time_limit: Duration,
     pub keys: Keys,
+    /// The ceiling for every rule.
+    pub max_mode: Mode,
     /// Are the doors for Docker Flow stacks open?
     pub doors: bool,
     pub join: Gate,
@@ -55,6 +58,7 @@ impl Shared {
             body_limit: usize::try_from(limits.body_limit_mib).unwrap_or(usize::MAX).saturating_mul(1 << 20),
             time_limit: limits.timeout.std(),
             keys,
+            max_mode: config.max_mode,
             doors: config.doors.enabled,
             join: Gate::new(&config.join),
             live: ArcSwapOption::empty(),

@@ -58,6 +58,25 @@ impl Bed {
         stdout
     }
 
+    /// The same for what asks no server.
+    fn check_here(&self, args: &[&str], words: &[&str]) -> String {
+        let (is, stdout, stderr) = said(self.dir.path(), args);
+        assert_eq!((is, &*stderr), (Some(0), ""), "{args:?}: {stdout}");
+        for word in words {
+            assert!(stdout.contains(word), "{args:?}: no {word:?} in\n{stdout}");
+        }
+        stdout
+    }
+
+    /// Another server, with another configuration, takes over.
+    fn restart(&mut self, config: &str) {
+        let file = self.dir.path().join("runbookd.yaml");
+        std::fs::write(file, format!("{CONFIG}{config}")).expect("written");
+        self.server = Server::start(self.dir.path());
+        self.server.ready("200");
+        self.at = format!("http://{}", self.server.address);
+    }
+
     fn json(&self, args: &[&str]) -> Value {
         let (code, stdout, stderr) = self.say(&[args, &["--json"]].concat());
         assert!(code.is_some() && stderr.is_empty(), "{args:?}: {stderr}");
@@ -328,4 +347,30 @@ fn without_a_server_every_command_says_how_to_start_one() {
             assert!(stderr.contains(&nowhere) && stderr.contains("runbookd serve"), "{args:?}: {stderr}");
         }
     }
+}
+
+#[test]
+fn the_ceiling_of_the_configuration_is_said_wherever_a_mode_is() {
+    let rules = "rules:
+  - { name: scale-out, match: [alertname = Slow], by: [service], runbook: scale_out, allow: [{ scale: '{{ service }}' }], approve: { by: [sre] } }
+  - { name: careful, match: [alertname = Leak], by: [service], runbook: quiet, mode: earned }
+  - { name: for-people, match: [alertname = Odd], by: [service] }
+";
+    let runbooks = [("scale_out", "scale(alert.labels.service, 3);"), ("quiet", "log(\"nothing\");")];
+    let mut bed = Bed::new("", rules, &runbooks);
+    let explained = bed.check_here(&["explain", "alertname=Slow", "service=web"], &["auto: it runs by itself"]);
+    assert!(!explained.contains("max_mode"), "{explained}");
+    bed.fire("Slow", "web");
+    bed.until_incident("i1", "verifying");
+    bed.check(&["incidents", "close", "i1"], 0, &["i1"]);
+    let refused = ["r1 cannot be undone", "carol is not among those who decide about rule scale-out: sre"];
+    bed.check(&["undo", "r1", "--yes", "--by", "carol"], 1, &refused);
+
+    bed.restart("max_mode: shadow");
+    bed.check_here(&["explain", "alertname=Slow", "service=web"], &["shadow, by max_mode", "the rule says auto"]);
+    bed.check(&["rules"], 0, &["auto; shadow by max_mode", "earned: asks, 0 in a row; shadow by max_mode"]);
+    let listed = bed.json(&["rules"]);
+    assert_eq!((&listed["rules"][0]["mode"], &listed["rules"][0]["in_force"]), (&json!("auto"), &json!("shadow")));
+    bed.check(&["rules", "promote", "careful"], 0, &["as far as its trust goes", "makes it shadow"]);
+    bed.check(&["undo", "r1", "--yes"], 1, &["max_mode of the configuration is shadow, so nothing is ever changed"]);
 }

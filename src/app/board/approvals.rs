@@ -148,8 +148,13 @@ impl Board {
         };
         let approval = asked(&rule, Subject::Plan(plan), Some(run.id), rule.approve.within, now);
         let until = approval.until;
-        let asking = if run.plan.is_some() { Asking::Again } else { Asking::Within };
+        let (asking, what) = match run.plan.is_some() {
+            true => (Asking::Again, "the world has moved on, and what it would do now is another plan"),
+            false => (Asking::Within, "it would do what nobody has approved"),
+        };
         self.report(id, now, |facts| report::approval(facts, &approval, "", asking));
+        let text = format!("{} waits for {}: {what}, until {until:.0}", run.runbook, who(&approval));
+        self.say(id, Reason::new("approval", text), now);
         self.wait_for(id, approval);
         Permit::Waits(until)
     }
@@ -160,9 +165,19 @@ impl Board {
         let seq = step.seq;
         self.out.writes.push(Write::Step(Box::new(step)));
         let Some(rule) = self.incidents.get(&id).and_then(|incident| self.rule_of(incident)) else { return };
+        let asks = format!("{} asks: {text}", run.runbook);
         let approval = asked(&rule, Subject::Question { seq, text, answers }, Some(run.id), within, now);
         self.report(id, now, |facts| report::approval(facts, &approval, "", Asking::Within));
+        let text = format!("{asks} It waits for {}, until {:.0}", who(&approval), approval.until);
+        self.say(id, Reason::new("question", text), now);
         self.wait_for(id, approval);
+    }
+
+    /// Says why an incident is in the state that it is in, which has changed.
+    fn say(&mut self, id: IncidentId, reason: Reason, now: Timestamp) {
+        let Some(state) = self.incidents.get(&id).map(|incident| incident.state) else { return };
+        self.record(id, now, Some(state), state, reason.clone());
+        self.edit(id, |incident| incident.reason = reason);
     }
 
     fn wait_for(&mut self, id: IncidentId, approval: Approval) {
@@ -236,8 +251,7 @@ impl Board {
                 return conflict(format!("{id} waits for a plan to be approved or denied"));
             }
         };
-        let state = incident.state;
-        self.record(id, now, Some(state), state, Reason::new("reply", said.clone()));
+        self.say(id, Reason::new("reply", said.clone()), now);
         self.edit(id, |incident| incident.approval = Some(Box::new(approval)));
         self.report(id, now, |facts| report::follow_up(facts, &said, ""));
         self.replied(id, said, now);

@@ -97,7 +97,15 @@ impl Board {
                 true => format!("Rule {rule} runs by itself from now on"),
                 false => format!("Rule {rule} asks before it runs from now on"),
             };
-            self.send(report::operators(&title, &trust.why, now));
+            let ceiling = self.config.max_mode;
+            let text = match trust.trusted && Mode::Earned.now(ceiling, true) != Mode::Auto {
+                true => format!(
+                    "{}\nThat is its trust: as long as max_mode of the configuration is {ceiling}, it does not.",
+                    trust.why
+                ),
+                false => trust.why.clone(),
+            };
+            self.send(report::operators(&title, &text, now));
         }
         self.trust.insert(rule.to_string(), trust);
     }

@@ -23,6 +23,8 @@ pub struct RuleView {
     pub runbook: Option<String>,
     pub params: BTreeMap<String, Value>,
     pub mode: Mode,
+    /// What is done about an incident now: `mode` under the ceiling of the configuration, and by what a rule of `mode: earned` has earned.
+    pub in_force: Mode,
     /// `scale: {{ service }}`.
     pub allow: Vec<String>,
     pub cooldown: Option<String>,
@@ -96,6 +98,7 @@ impl From<&Rule> for RuleView {
             runbook: rule.runbook.clone(),
             params: rule.params.clone(),
             mode: rule.mode,
+            in_force: rule.mode,
             allow: rule.allow.iter().map(|grant| format!("{}: {}", grant.primitive, grant.target.source)).collect(),
             cooldown: rule.cooldown.map(|time| time.to_string()),
             budget: rule.budget.map(|budget| budget.to_string()),
@@ -153,10 +156,13 @@ pub struct TrustView {
     /// What made it so, in words.
     pub why: String,
     pub since: Option<Timestamp>,
+    /// What is done about an incident now, under the ceiling of the configuration.
+    pub in_force: Mode,
 }
 
 impl TrustView {
-    pub fn new(rule: &str, Trust { streak, trusted, why, since }: Trust) -> Self {
-        TrustView { rule: rule.to_string(), trusted, streak, why, since }
+    pub fn new(rule: &str, Trust { streak, trusted, why, since }: Trust, max_mode: Mode) -> Self {
+        let in_force = Mode::Earned.now(max_mode, trusted);
+        TrustView { rule: rule.to_string(), trusted, streak, why, since, in_force }
     }
 }
