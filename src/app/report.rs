@@ -211,6 +211,11 @@ pub fn operators(title: &str, text: &str, at: Timestamp) -> Message {
     }
 }
 
+/// The same, when nobody must act: something is over, was released, or has earned its trust.
+pub fn good_news(title: &str, text: &str, at: Timestamp) -> Message {
+    Message { kind: Kind::Notice, severity: "info".to_string(), ..operators(title, text, at) }
+}
+
 fn message(facts: &Facts, kind: Kind, title: String, body: Vec<Section>) -> Message {
     Message {
         kind,
@@ -279,6 +284,9 @@ fn particulars(facts: &Facts) -> Vec<Section> {
 
 /// `3 alerts, firing for 5m; 5 more were cut off …`
 fn extent(facts: &Facts) -> String {
+    if let Some(event) = &facts.incident.event {
+        return format!("A {} event, {} ago", event.on, Duration::between(event.at, facts.now));
+    }
     let many = match facts.alerts.len() {
         0 => "No alert known any more".to_string(),
         1 => "1 alert".to_string(),

@@ -357,7 +357,7 @@ fn denied_text(by: &str, reason: &str) -> String {
 fn end_of(run: &Run) -> String {
     match (&run.reason, run.handler) {
         (None, Handler::OnResolved) => "Then it would have given everything back.".to_string(),
-        (None, _) => "Then it would have been done.".to_string(),
+        (None, _) => "That would have been all.".to_string(),
         (Some(why), _) => format!("Then it would have ended: {}", why.text),
     }
 }

@@ -105,7 +105,7 @@ impl Board {
             return Err(CommandError::Conflict(format!("the breaker of rule {rule} is not open")));
         }
         self.keep_effectiveness(rule);
-        self.send(report::operators(&format!("The breaker of rule {rule} was closed by {by}"), reason, now));
+        self.send(report::good_news(&format!("The breaker of rule {rule} was closed by {by}"), reason, now));
         Ok(())
     }
 

@@ -91,7 +91,7 @@ impl Board {
                 {
                     self.step(id, lifecycle::Event::Closed, newer(), now);
                 }
-                let id = self.open(Some(rule), key, now);
+                let id = self.open(Some(rule), key, &format!("a {} event came", event.on), now);
                 self.edit(id, |incident| {
                     incident.labels = event.labels.clone();
                     incident.event = Some(event.into());

@@ -32,7 +32,7 @@ impl Board {
     ) -> IncidentId {
         let name = rule.map_or(NO_RULE, |rule| &rule.name);
         let known = self.by_key.get(&(name.into(), key.into())).copied();
-        let id = known.unwrap_or_else(|| self.open(rule, key, now));
+        let id = known.unwrap_or_else(|| self.open(rule, key, "it began to fire", now));
         self.join(id, fingerprint);
         let closed = self.incidents.get(&id).is_some_and(|incident| incident.state == State::Resolved);
         if (known.is_none() || closed) && !self.fresh.iter().any(|(fresh, _)| *fresh == id) {
@@ -74,13 +74,13 @@ impl Board {
         }
     }
 
-    pub(super) fn open(&mut self, rule: Option<&Arc<Rule>>, key: &str, now: Timestamp) -> IncidentId {
+    pub(super) fn open(&mut self, rule: Option<&Arc<Rule>>, key: &str, why: &str, now: Timestamp) -> IncidentId {
         self.last_incident += 1;
         let id = IncidentId(self.last_incident);
         let incident = Incident {
             id,
             state: State::Open,
-            reason: Reason::new("opened", "it began to fire"),
+            reason: Reason::new("opened", why),
             rule: rule.map(|rule| rule.name.clone()),
             runbook: rule.and_then(|rule| rule.runbook.clone()),
             key: key.to_string(),

@@ -52,7 +52,7 @@ impl Board {
         }
         self.keep(PAUSED.into(), None::<&Paused>);
         self.metrics.set_paused(false);
-        self.send(report::operators(&format!("runbookd goes on, released by {by}"), "", now));
+        self.send(report::good_news(&format!("runbookd goes on, released by {by}"), "", now));
         self.consider_held("paused", now);
         Ok(())
     }
@@ -101,7 +101,7 @@ impl Board {
         let freeze = self.thaw(id).ok_or_else(|| {
             CommandError::NoFreeze(format!("there is no freeze {id}, or it is over; `runbookd freezes` lists them"))
         })?;
-        self.send(report::operators(&format!("{id}, for {}, was ended by {by}", freeze.scope), "", now));
+        self.send(report::good_news(&format!("{id}, for {}, was ended by {by}", freeze.scope), "", now));
         self.consider_held("freeze", now);
         Ok(freeze)
     }
@@ -125,7 +125,7 @@ impl Board {
         }
         for freeze in over.into_iter().filter_map(|id| self.thaw(id)).collect::<Vec<_>>() {
             let Freeze { id, scope, by, .. } = freeze;
-            self.send(report::operators(&format!("{id} by {by}, for {scope}, is over"), "", now));
+            self.send(report::good_news(&format!("{id} by {by}, for {scope}, is over"), "", now));
         }
         self.consider_held("freeze", now);
     }
@@ -160,7 +160,7 @@ impl Board {
         self.keep(RELEASED.into(), Some(&now));
         self.keep(BRAKE.into(), None::<&Braked>);
         self.metrics.set_braked(false);
-        self.send(report::operators(&format!("The fleet brake was released by {by}"), "", now));
+        self.send(report::good_news(&format!("The fleet brake was released by {by}"), "", now));
         self.consider_held("brake", now);
         Ok(())
     }

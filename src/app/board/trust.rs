@@ -105,7 +105,10 @@ impl Board {
                 ),
                 false => trust.why.clone(),
             };
-            self.send(report::operators(&title, &text, now));
+            self.send(match trust.trusted {
+                true => report::good_news(&title, &text, now),
+                false => report::operators(&title, &text, now),
+            });
         }
         self.trust.insert(rule.to_string(), trust);
     }

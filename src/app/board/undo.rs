@@ -56,7 +56,7 @@ impl Board {
             let text = format!("{} wants {undoes} undone once more", wish.by);
             self.step(before, lifecycle::Event::Closed, Reason::new("newer_undo", text), now);
         }
-        let id = self.open(None, &key, now);
+        let id = self.open(None, &key, "a person wants it", now);
         let labels = [("event", EVENT), ("run", &undoes.to_string()), ("by", &wish.by)].into_iter().collect();
         let event = Event::new(On::Manual, labels, now);
         self.lock(id, &targets);

@@ -90,7 +90,7 @@ impl Board {
         if let Some(id) = self.by_key.get(&(super::NO_RULE.into(), KEY.into())).copied() {
             return self.refire(id, Err(reason), now);
         }
-        let id = self.open(None, KEY, now);
+        let id = self.open(None, KEY, "it was not heard", now);
         self.edit(id, |incident| incident.labels = labels);
         self.step(id, Event::HandedOver, reason, now);
     }
