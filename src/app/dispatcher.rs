@@ -163,6 +163,11 @@ pub enum Input {
         title: String,
         text: String,
     },
+    /// What people were told of is over.
+    GoodNews {
+        title: String,
+        text: String,
+    },
     Stop,
 }
 
@@ -346,6 +351,7 @@ impl Dispatcher {
             Input::Reconciled { asked, known: Ok(known) } => board.reconciled(asked, &known, now),
             Input::Reconciled { known: Err(error), .. } => board.not_reconciled(&error.message, now),
             Input::TellOperators { key, title, text } => board.tell_operators(&key, &title, &text, now),
+            Input::GoodNews { title, text } => board.tell_good_news(&title, &text, now),
             Input::Stop => {}
         }
         self.publish_stops();

@@ -288,6 +288,11 @@ impl App {
         let _ = self.inbox.send(Input::TellOperators { key: key.into(), title: title.into(), text: text.into() });
     }
 
+    /// What the operators were told of is over.
+    pub fn tell_good_news(&self, title: &str, text: &str) {
+        let _ = self.inbox.send(Input::GoodNews { title: title.into(), text: text.into() });
+    }
+
     /// For when the journal itself cannot be written: one message straight to people, past the outbox and without a record, once per `key` and
     /// hour. Called for every refused post, so it returns at once and sends beside the caller.
     pub fn tell_operators_directly(&self, key: &str, title: &str, text: &str) {

@@ -178,8 +178,10 @@ impl Look {
         let files = Files::read(&self.rules, &self.runbooks);
         let running = self.catalog.load_full();
         if files.digest == running.digest {
-            self.refused = None;
-            return Seen::Same;
+            return match self.refused.take() {
+                Some(_) => Seen::New(Outcome::Unchanged),
+                None => Seen::Same,
+            };
         }
         if self.refused.as_ref() == Some(&files.digest) {
             return Seen::RefusedBefore;

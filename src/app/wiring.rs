@@ -27,6 +27,7 @@ use arc_swap::ArcSwap;
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -201,13 +202,13 @@ impl Prepared {
         })
         .await
         .map_err(|error| WiringError::Journal(format!("the journal cannot be read back: {error}")))?;
-        let (teller, metrics) = (app.clone(), self.metrics);
+        let (teller, metrics, refused) = (app.clone(), self.metrics, AtomicBool::new(false));
         let reloader = reloader::spawn(
             config.rules.clone(),
             config.runbooks.clone(),
             Offers::of(&config),
             self.catalog,
-            move |outcome| reloaded(outcome, &teller, &metrics),
+            move |outcome| reloaded(outcome, &refused, &teller, &metrics),
         );
         let (stopping, stopped) = watch::channel(false);
         let heartbeat = self.heartbeat.map(|(client, url)| {
@@ -257,8 +258,12 @@ fn beside(journal: &Path) -> PathBuf {
     name.into()
 }
 
-/// What became of changed files: into the log, the metrics, and (a refusal) to people, once per content.
-fn reloaded(outcome: Outcome, app: &App, metrics: &Metrics) {
+/// What became of changed files: into the log, the metrics, and (a refusal, and its end) to people, once per content.
+fn reloaded(outcome: Outcome, refused: &AtomicBool, app: &App, metrics: &Metrics) {
+    let is_refused = matches!(outcome, Outcome::Refused(_));
+    if refused.swap(is_refused, Ordering::Relaxed) && !is_refused {
+        app.tell_good_news("Rules and runbooks are valid again", "What is in force is what the files say.");
+    }
     match outcome {
         Outcome::Swapped { rules, programs } => {
             metrics.reload_accepted(rules, programs);

@@ -19,6 +19,10 @@ impl Board {
         }
     }
 
+    pub fn tell_good_news(&mut self, title: &str, text: &str, now: Timestamp) {
+        self.send(report::good_news(title, text, now));
+    }
+
     /// Was nothing told under this key within the last hour? It counts as told now.
     pub(super) fn is_news(&mut self, key: &str, now: Timestamp) -> bool {
         // What was told later than now was told before somebody set the clock back.
