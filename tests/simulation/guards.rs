@@ -16,8 +16,9 @@ use std::collections::{BTreeMap, BTreeSet};
 const WINDOW: u64 = 600_000;
 /// What was seen when an effect was admitted is no older than this.
 const SEEN_BEFORE: u64 = 4_000;
-/// What leaves later than this after it was admitted was admitted anew.
+/// What leaves later than this after it was admitted was admitted anew, and that not longer ago than this.
 const ADMITTED_FOR: u64 = 15_000;
+const COUNTED_FOR: u64 = 11_000;
 /// What was changed within this time and is not whole counts as being changed. A little less than the guard says.
 const LATELY: u64 = 3_500_000;
 /// A change by another hand is noticed within this time, if nothing is in the way.
@@ -125,6 +126,7 @@ impl Guards {
         let mut effect = Effect::of(run, step, since)?;
         if let Some(known) = self.effects.iter().position(|known| (known.run, known.seq) == (run.id, step.seq)) {
             effect.first = self.effects.remove(known).first;
+            effect.from = since.min(millis().saturating_sub(COUNTED_FOR));
         }
         let broken = self.budgets(&effect).or_else(|| self.brake(&effect, released)).or_else(|| self.opposite(&effect));
         self.effects.push(effect);
