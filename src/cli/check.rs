@@ -1,10 +1,9 @@
 //! `runbookd check`: are the rules and runbooks valid as a whole? Says every finding there is.
 
-use super::render;
+use super::{render, table};
 use crate::config::Config;
 use crate::model::diagnostic::Diagnostic;
 use crate::runbook::catalog::{Catalog, Offers};
-use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -34,17 +33,14 @@ pub fn run(args: CheckArgs, json: bool, config: &Config) -> anyhow::Result<ExitC
             }
             Err(findings) => (false, findings, String::new()),
         };
-    let mut out = std::io::stdout().lock();
     if json {
-        serde_json::to_writer_pretty(&mut out, &findings)?;
-        writeln!(out)?;
+        println!("{}", serde_json::to_string_pretty(&findings)?);
     } else {
-        let colour = out.is_terminal() && std::env::var_os("NO_COLOR").is_none();
         if !findings.is_empty() {
-            writeln!(out, "{}", render::diagnostics(&findings, colour))?;
+            println!("{}", render::diagnostics(&findings, table::colours()));
         }
         if good {
-            writeln!(out, "{summary}")?;
+            println!("{summary}");
         }
     }
     Ok(ExitCode::from(if good { 0 } else { 1 }))

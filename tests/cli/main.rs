@@ -78,6 +78,32 @@ fn without_ca_certificates_it_says_that_they_are_missing() {
 }
 
 #[test]
+fn who_reads_no_further_has_read_enough_and_a_full_disk_is_a_failure() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let rules = root.join("rules").display().to_string();
+    let runbooks = root.join("runbooks").display().to_string();
+    for args in [
+        &["config"][..],
+        &["config", "--json"],
+        &["check", "--rules", &rules, "--runbooks", &runbooks],
+        &["explain", "--rules", &rules, "--runbooks", &runbooks, "alertname=X"],
+    ] {
+        let check = |out: Stdio, code: i32, word: &str| {
+            let output = runbookd(dir.path(), args).stdout(out).stderr(Stdio::piped()).output().expect("started");
+            let stderr = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(output.status.code(), Some(code), "{args:?}: {stderr}");
+            assert!(if word.is_empty() { stderr.is_empty() } else { stderr.contains(word) }, "{args:?}: {stderr}");
+        };
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        check(writer.into(), 0, "");
+        let full = std::fs::File::options().write(true).open("/dev/full").expect("there is one");
+        check(full.into(), 1, "No space left");
+    }
+}
+
+#[test]
 fn the_effective_configuration_is_printed_without_secrets() {
     let env = [("RUNBOOKD_SLACK_TOKEN", "xoxb-hunter2"), ("RUNBOOKD_LISTEN", "127.0.0.1:1"), ("RUNBOOKD_LISTN", "x")];
     let file = "listen: 127.0.0.1:2\ncluster: sim\nalertmanager: { url: 'http://me:hunter2@am:9093' }\n";
