@@ -85,14 +85,16 @@ pub fn prepare(
     metrics: Arc<Metrics>,
 ) -> Result<Prepared, WiringError> {
     let offers = Offers::of(&config);
-    let catalog = Catalog::load(&config.rules, &config.runbooks, &offers, None).map_err(WiringError::Catalog)?;
+    let catalog = Catalog::load(&config.rules, &config.runbooks, &offers, None)
+        .and_then(|catalog| catalog.with_people(&config.groups))
+        .map_err(WiringError::Catalog)?;
     metrics.reload_accepted(catalog.rules.len(), catalog.programs.len());
-    for warning in &catalog.warnings {
+    for warning in catalog.warnings.iter().chain(&catalog.past_freezes(clock.now())) {
         tracing::warn!(%warning, "found in rules or runbooks");
     }
     config.watchdog.parsed().map_err(WiringError::Setting)?;
-    for warning in config.idle_freezes(&catalog.rules) {
-        tracing::warn!(%warning, "found in the configuration");
+    for warning in config.idle_freezes(&catalog.rules, clock.now()) {
+        tracing::warn!(warning = %warning.message, "found in the configuration");
     }
     let setting = |error: PortError| WiringError::Setting(error.message);
     let real = match config.cluster {
@@ -205,7 +207,7 @@ impl Prepared {
         let reloader = reloader::spawn(
             config.rules.clone(),
             config.runbooks.clone(),
-            Offers::of(&config),
+            (Offers::of(&config), config.groups.clone()),
             self.catalog,
             move |outcome| reloaded(outcome, &teller, &metrics),
         );

@@ -101,7 +101,7 @@ pub fn run(cli: Cli) -> ExitCode {
             Err(code) => return code,
         },
         Command::Check(args) => match load() {
-            Ok(Loaded { config, .. }) => check::run(args, json, &config),
+            Ok(loaded) => check::run(args, json, &loaded),
             Err(code) => return code,
         },
         Command::Explain(args) => match load() {

@@ -70,6 +70,24 @@ fn wrong_usage_and_wrong_configuration_end_with_2_and_say_what_is_right() {
 }
 
 #[test]
+fn check_points_at_what_of_the_configuration_holds_nothing() {
+    let file = "freezes:
+  feast:
+    when: [\"22:00 - 06:00\", \"2020-12-23 00:00 - 2021-01-02 08:00\"]
+    reason: feast
+  gone: { when: \"22:00 - 06:00\", reason: x, rules: [nobody] }
+";
+    let (code, stdout, _) = run(&["check"], &[], &[("runbookd.yaml", file)]);
+    assert_eq!(code, 0, "{stdout}");
+    for word in ["runbookd.yaml:3:29", "over since 2021-01-02 08:00Z", "runbookd.yaml:5:3", "nobody"] {
+        assert!(stdout.contains(word), "no {word:?} in\n{stdout}");
+    }
+    let file = "bounds: { replicas_min: 5, replicas_max: 2 }\n";
+    let (code, _, stderr) = run(&["check"], &[], &[("runbookd.yaml", file)]);
+    assert!(code == 2 && stderr.contains("runbookd.yaml:1:25") && stderr.contains("is above"), "{stderr}");
+}
+
+#[test]
 fn without_ca_certificates_it_says_that_they_are_missing() {
     let env = [("SSL_CERT_FILE", "/dev/null"), ("SSL_CERT_DIR", "/nonexistent")];
     let (code, _, stderr) = run(&["serve"], &env, &[]);
