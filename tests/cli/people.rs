@@ -115,17 +115,24 @@ fn undo_is_shown_first_and_done_by_its_plan() {
     let plan = bed.json(&["undo", "r1"]);
     assert_eq!((&plan["steps"][0]["undo"], &plan["refused"]), (&json!("does"), &Value::Null), "{plan}");
     let hash = plan["plan"].as_str().expect("a hash");
-    assert!(shown.contains(&format!("to carry it out: runbookd undo r1 --yes --plan {hash}")), "{shown}");
+    assert!(shown.contains(&format!("to carry it out: runbookd undo r1 --yes --plan {}\n", &hash[..8])), "{shown}");
+    let hash = &hash[..8];
 
     bed.check(&["undo", "r9"], 1, &["there is no run r9"]);
     bed.check(&["undo", "i1"], 2, &["r42"]);
     bed.check(&["undo", "r1", "--plan", hash], 2, &["--yes"]);
-    bed.check(&["undo", "r1", "--yes", "--plan", "abc"], 1, &["the plan to undo r1 is another by now"]);
+    bed.check(&["undo", "r1", "--yes", "--plan", "12345678"], 1, &["the plan to undo r1 is another by now"]);
+    bed.check(&["undo", "r1", "--yes", "--plan", &hash[..7]], 2, &["at least the first 8 letters"]);
     bed.check(&["undo", "r1", "--yes", "--plan", hash], 1, &["service web is being worked on by incident i1"]);
     bed.check(&["incidents", "close", "i1", "--reason", "by hand"], 0, &["closed by ann: by hand"]);
     bed.check(&["pause", "let me look"], 0, &["runbookd resume"]);
     bed.check(&["undo", "r1", "--yes", "--plan", hash], 1, &["r1 cannot be undone now", "runbookd resume"]);
+    let stopped = ["paused (by ann: let me look); it goes on with `runbookd resume`", "carry it out after that"];
+    bed.check(&["undo", "r1"], 0, &stopped);
     bed.check(&["resume"], 0, &["resumed"]);
+    bed.check(&["freeze", "--for", "1h", "--reason", "x"], 0, &["f1"]);
+    bed.check(&["undo", "r1"], 0, &["frozen (f1 by ann", "runbookd unfreeze"]);
+    bed.check(&["unfreeze", "f1"], 0, &["f1 has ended"]);
 
     let done = ["started: incident i2, run r2", "runbookd incidents show i2"];
     let printed = bed.check(&["undo", "r1", "--yes", "--plan", hash, "--reason", "worse"], 0, &done);
@@ -208,6 +215,12 @@ fn a_plan_and_a_question_wait_for_a_word() {
     let commands = format!("runbookd approve i1 --plan {hash}    or: runbookd deny i1");
     assert!(shown.contains(&commands), "{shown}");
 
+    bed.check(&["runs"], 0, &["done (rehearsal)", "r1 is a rehearsal: it changed nothing"]);
+    bed.check(&["incidents", "show", "i1"], 0, &["done (rehearsal)", "r1 is a rehearsal"]);
+    bed.check(&["runs", "show", "r1"], 0, &["a rehearsal of scale_out.on_firing", "it changed nothing"]);
+    bed.check(&["incidents", "ack", "i1"], 0, &["ann has it"]);
+    let acked = bed.check(&["incidents"], 0, &["ACKED BY"]);
+    assert!(acked.lines().any(|line| line.contains("i1") && line.contains(" ann ")), "{acked}");
     bed.check(&["approve", "i1"], 2, &["--plan"]);
     bed.check(&["approve", "one", "--plan", hash], 2, &["i42"]);
     bed.check(&["approve", "i9", "--plan", hash], 1, &["there is no open incident i9"]);
@@ -234,6 +247,11 @@ fn a_plan_and_a_question_wait_for_a_word() {
 
     bed.fire("Odd", "web");
     bed.until(&["approvals"], |page| page["approvals"][0]["id"] == "i3");
+    bed.until(&["runs", "--incident", "i3"], |page| page["runs"][0]["state"] == "suspended");
+    for args in [&["runs", "--incident", "i3"][..], &["incidents", "show", "i3"]] {
+        let waits = bed.check(args, 0, &["suspended", "ask: Is it \"odd\"? (wait up to 30m, until "]);
+        assert!(!waits.contains("rehears"), "{waits}");
+    }
     let words = ["Is it \"odd\"?", r"runbookd answer i3 yes    or: runbookd answer i3 'it isn'\''t'"];
     bed.check(&["approvals"], 0, &words);
     bed.check(&["answer", "i3", "maybe"], 1, &["\"maybe\" is no answer; there are: yes, it isn't"]);
