@@ -1,7 +1,7 @@
 //! Builds the running application from its configuration, in a straight line; shut down last in, first out.
 
 use crate::adapters;
-use crate::adapters::cluster::sim::{SimCluster, SimReload};
+use crate::adapters::cluster::sim::{SimCluster, SimReload, World, WorldError};
 use crate::adapters::cluster::swarm::SwarmCluster;
 use crate::adapters::humans::console::ConsoleHumans;
 use crate::adapters::journal::path_of;
@@ -97,6 +97,8 @@ pub fn prepare(
         tracing::warn!(warning = %warning.message, "found in the configuration");
     }
     let setting = |error: PortError| WiringError::Setting(error.message);
+    let world = |error: WorldError| WiringError::Setting(error.to_string());
+    let journal = path_of(&config.journal.url).map_err(|why| WiringError::Setting(format!("journal.url: {why}")))?;
     let real = match config.cluster {
         ClusterKind::Docker => {
             // First: what is rendered for a reload is what it shows.
@@ -105,13 +107,20 @@ pub fn prepare(
             let groups = Arc::new(ConfiguredGroups::new(&config.node_groups).map_err(setting)?);
             Some(Real { cluster: swarm, groups, reload })
         }
-        ClusterKind::Sim => None,
+        ClusterKind::Sim => {
+            // Read again behind the journal's lock; here, so that what is wrong with it is said before anybody is told where to post. Where a world
+            // is remembered, it is not needed.
+            if !beside(&journal).exists() {
+                config.world.as_deref().map(World::read).transpose().map_err(world)?;
+            }
+            None
+        }
     };
     Ok(Prepared {
         clock,
         metrics,
         catalog: Arc::new(ArcSwap::from_pointee(catalog)),
-        journal: path_of(&config.journal.url).map_err(|why| WiringError::Setting(format!("journal.url: {why}")))?,
+        journal,
         real,
         posts: posts(&config, secrets)?,
         alerts: alerts(&config, secrets)?,
@@ -177,8 +186,12 @@ impl Prepared {
             Some(real) => real,
             None => {
                 // Behind the journal's lock: one process at a time has the world, too.
-                let world = SimCluster::open(self.config.world.as_deref(), &beside(&self.journal), self.clock);
+                let log = beside(&self.journal);
+                let world = SimCluster::open(self.config.world.as_deref(), &log, self.clock);
                 let world = Arc::new(world.map_err(|error| WiringError::Setting(error.to_string()))?);
+                if let Some(file) = self.config.world.as_deref() {
+                    compare(&world, file, &log);
+                }
                 // A simulated world has simulated effects only.
                 let reload = Arc::new(SimReload::new(&self.config.reload, world.clone()));
                 Real { cluster: world.clone(), groups: world, reload }
@@ -249,6 +262,18 @@ async fn open(path: &Path, waiting: impl Fn(&str)) -> Result<SqliteJournal, Wiri
             }
             Err(error) => return Err(WiringError::Journal(error.to_string())),
         }
+    }
+}
+
+/// Says so when the world goes on from what is remembered, and that is not what its file says: an edit of the file changes nothing any more.
+fn compare(world: &SimCluster, file: &Path, log: &Path) {
+    let (file_name, log) = (file.display(), log.display());
+    match World::read(file).map(|start| world.differs_from(start)) {
+        Ok(false) => {}
+        Ok(true) => tracing::warn!(
+            "the simulated world goes on as {log} has it, which is not what {file_name} says; to begin with the file, stop runbookd and remove {log}"
+        ),
+        Err(error) => tracing::warn!(%error, "the simulated world goes on as {log} has it"),
     }
 }
 

@@ -26,7 +26,7 @@ pub struct ServerArgs {
 /// Who commands.
 #[derive(Clone, Debug, clap::Args)]
 pub struct ByArgs {
-    /// Who you are [default: your user name]
+    /// Who you are [default: USER or LOGNAME of the environment, else operator]
     #[arg(long, value_name = "NAME")]
     by: Option<String>,
 }
@@ -167,6 +167,15 @@ impl Client {
             self.base
         )
     }
+}
+
+/// A path of these names, whatever is in them.
+pub fn path_of(names: &[&str]) -> String {
+    let mut url = reqwest::Url::parse("http://any/").expect("it is a URL");
+    if let Ok(mut path) = url.path_segments_mut() {
+        path.clear().extend(names);
+    }
+    url.path().to_string()
 }
 
 /// Prints an answer as it came.

@@ -115,7 +115,7 @@ impl FreezeConfig {
 
 fn one_or_many<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<Window>, D::Error> {
     #[derive(Deserialize)]
-    #[serde(untagged)]
+    #[serde(untagged, expecting = "expected a window of time, or a list of them")]
     enum Written {
         One(String),
         Many(Vec<String>),

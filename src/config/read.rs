@@ -125,12 +125,34 @@ fn diagnostic(file: &str, text: &str, error: &serde_saphyr::Error) -> Diagnostic
         }
         other => {
             let message = other.to_string();
-            ("config_value", message.lines().next().unwrap_or_default().to_string(), 1, None)
+            ("config_value", plain(message.lines().next().unwrap_or_default()), 1, None)
         }
     };
     let mut diagnostic = Diagnostic::error(code, file, message).at(text, place.0, place.1, length);
     diagnostic.help = help;
     diagnostic
+}
+
+/// The parser's message in words for people: without the place, which is shown beside it, and without the parser's own names of things.
+fn plain(message: &str) -> String {
+    let message = message.split(" at line ").next().unwrap_or(message);
+    if let Some(key) = message.strip_prefix("missing field ") {
+        return format!("the key {key} is missing here");
+    }
+    if let Some(rest) = message.strip_prefix("duplicate mapping key: ") {
+        return format!("the key {} is written twice", rest.split(", set ").next().unwrap_or(rest));
+    }
+    let said = match message {
+        "expected mapping start" => "expected keys with values, as in `key: value`",
+        "expected sequence start" => "expected a list, as in [a, b]",
+        "expected string scalar" => "expected text",
+        "invalid boolean" => "expected true or false",
+        "invalid u8" | "invalid u16" | "invalid u32" | "invalid u64" | "invalid usize" => {
+            "expected a whole number that is not negative"
+        }
+        other => other,
+    };
+    said.to_string()
 }
 
 /// Lays `RUNBOOKD_…` variables over a configuration.
@@ -459,15 +481,26 @@ mod tests {
             ("slack:\n  chanel: '#x'\n", 2, 3, "did you mean channel?"),
             ("cluster: podman\n", 1, 10, "expected one of docker, sim"),
             ("listen: a\nrules: [\n", 0, 0, ""),
-            ("intake: { timeout: soon }\n", 0, 0, ""),
+            ("runs: { poll_every: soon }\n", 0, 0, "\"soon\" is no duration; expected for example 90s, 5m or 1h30m"),
+            ("alertmanager: x\n", 0, 0, "expected keys with values, as in `key: value`"),
+            ("groups: { sre: ann }\n", 0, 0, "expected a list, as in [a, b]"),
+            ("intake: { body_limit_mib: many }\n", 0, 0, "expected a whole number that is not negative"),
+            ("bounds: { replicas_max: -1 }\n", 0, 0, "expected a whole number that is not negative"),
+            ("insecure: perhaps\n", 0, 0, "expected true or false"),
+            ("listen: [a]\n", 0, 0, "expected text"),
+            ("freezes: { a: { reason: x } }\n", 0, 0, "the key `when` is missing here"),
+            ("freezes: { a: { when: 5, reason: x } }\n", 0, 0, "expected a window of time, or a list of them"),
+            ("brake: { targets: 3 }\n", 0, 0, "\"3\" is no budget; write for example `3 per 1h`"),
             ("reload: { a: { template: a.j2 } }\n", 0, 0, ""),
-            ("listen: a\nlisten: b\n", 0, 0, ""),
+            ("listen: a\nlisten: b\n", 0, 0, "the key listen is written twice"),
         ];
-        for (text, line, column, help) in cases {
+        for (text, line, column, says) in cases {
             let found = parse("runbookd.yaml", text).expect_err(text);
             if line > 0 {
                 assert_eq!((found.line, found.column), (line, column), "{found}");
-                assert_eq!(found.help.as_deref(), Some(help));
+                assert_eq!(found.help.as_deref(), Some(says));
+            } else if !says.is_empty() {
+                assert_eq!(found.message, says, "{text}");
             }
             assert!(found.line > 0 && !found.message.is_empty(), "{found:?}");
         }

@@ -267,6 +267,7 @@ fn freezes_and_the_brake_are_made_listed_and_ended() {
     let rules = "rules:
   - { name: deploy-web, tags: [deploys], match: [alertname = New], by: [service], runbook: quiet }
   - { name: restarts, match: [alertname = Slow], by: [service], runbook: restarts, allow: [{ restart: '{{ service }}' }] }
+  - { name: nightly, match: [alertname = Never], runbook: quiet, guards: { freeze: '2099-01-01 00:00 - 2099-01-02 00:00' } }
 ";
     let config = "
 brake: { targets: null, effects: 1 per 1h }
@@ -274,13 +275,20 @@ freezes: { gala: { when: '2099-12-24 00:00 - 2099-12-25 00:00', reason: nobody i
 ";
     let restarts = [("quiet", "log(\"nothing\");"), ("restarts", "restart(alert.labels.service);")];
     let bed = Bed::new(config, rules, &restarts);
-    bed.check(&["freezes"], 0, &["gala", "no", "nobody is there"]);
+    bed.check(&["freezes"], 0, &["configuration: gala", "no", "nobody is there", "rule: nightly"]);
 
     bed.check(&["freeze", "--for", "2h"], 2, &["--reason"]);
     bed.check(&["freeze", "--reason", "load test"], 2, &["--for", "--until"]);
     bed.check(&["freeze", "--for", "soon", "--reason", "x"], 2, &["\"soon\" is no duration; expected for example 90s"]);
     bed.check(&["freeze", "--until", "soon", "--reason", "x"], 2, &["2026-12-24T08:00:00Z"]);
     bed.check(&["freeze", "--for", "2h", "--reason", " "], 2, &["cannot be empty"]);
+    for (until, word) in [
+        ("2026-12-24T08:00[Europe/Berln]", "\"Europe/Berln\" is no time zone"),
+        ("2026-12-24T08:00", "does not say in which time zone; expected for example 2026-12-24T08:00:00Z"),
+        ("24.12.2026", "is no instant"),
+    ] {
+        bed.check(&["freeze", "--until", until, "--reason", "x"], 2, &[word]);
+    }
     bed.check(&["freeze", "--until", "2020-01-01T00:00:00Z", "--reason", "x"], 1, &["over already"]);
     let wrong = ["there is no such rule", "did you mean deploy-web?"];
     bed.check(&["freeze", "--for", "2h", "--reason", "x", "--rule", "deploy-wep"], 1, &wrong);
@@ -290,16 +298,22 @@ freezes: { gala: { when: '2099-12-24 00:00 - 2099-12-25 00:00', reason: nobody i
     bed.check(&["freeze", "--for", "2h", "--reason", "load test", "--tag", "deploys"], 0, &made);
     let made = bed.json(&["freeze", "--for", "1h", "--reason", "the shop must not move"]);
     assert_eq!((&made["id"], &made["by"], &made["in_force"]), (&json!("f2"), &json!("ann"), &json!(true)), "{made}");
-    bed.check(&["freezes"], 0, &["f1", "f2", "yes", "ann", "load test", "the shop must not move"]);
+    bed.check(&["freezes"], 0, &["f1", "f2", "a person", "yes", "ann", "load test", "the shop must not move"]);
     let ids: Vec<Value> =
         bed.json(&["freezes"])["freezes"].as_array().expect("a list").iter().map(|one| one["id"].clone()).collect();
     assert!(ids.contains(&json!("f1")) && ids.contains(&json!("f2")), "{ids:?}");
     bed.fire("New", "web");
     bed.until_incident("i1", "held");
-    bed.check(&["incidents"], 0, &["FROZEN until", "(f2) the shop must not move", "held"]);
+    bed.check(
+        &["incidents"],
+        0,
+        &["FROZEN until", "(f2) the shop must not move; it ends with `runbookd unfreeze f2`", "held"],
+    );
 
     bed.check(&["unfreeze", "f9"], 1, &["there is no freeze f9, or it is over; `runbookd freezes` lists them"]);
-    bed.check(&["unfreeze", "gala"], 2, &["\"gala\" is no id"]);
+    bed.check(&["unfreeze", "gala"], 2, &["gala is a freeze of the configuration", "taken out of `freezes:`"]);
+    bed.check(&["unfreeze", "nightly"], 2, &["a rule with a freeze of its own", "rules.yaml:4"]);
+    bed.check(&["unfreeze", "an/other"], 2, &["\"an/other\" is no id"]);
     bed.check(&["unfreeze", "f2"], 0, &["f2 has ended; it was for everything"]);
     bed.check(&["unfreeze", "f2"], 1, &["there is no freeze f2"]);
     let ended = bed.json(&["unfreeze", "f1"]);

@@ -52,6 +52,11 @@ impl Reader<'_> {
 
     /// `3 per 1h`.
     fn budget(&mut self, node: &Node, key: &str) -> Option<Budget> {
+        if let Value::Int(number) = node.value {
+            let help = format!("say how many within which time: {key}: {number} per 1h", key = key.trim_matches('`'));
+            self.wrong_type(node, key, "a number per time").help = Some(help);
+            return None;
+        }
         let text = self.text(node, key)?;
         match text.parse::<Budget>() {
             Ok(budget) => Some(budget),
