@@ -64,6 +64,10 @@ fn wrong_usage_and_wrong_configuration_end_with_2_and_say_what_is_right() {
         assert_eq!((code, stdout.as_str()), (2, ""), "{args:?}: {stderr}");
         assert!(stderr.contains(word), "{args:?}: {stderr}");
     }
+    let (code, _, stderr) = run(&["approve", "i1"], &[("RUNBOOKD_SERVER", "http://127.0.0.1:1")], &[]);
+    assert!(code == 2 && !stderr.contains("--server"), "{stderr}");
+    let (code, _, stderr) = run(&["runs"], &[("RUNBOOKD_SERVER", "http://127.0.0.1:1")], &[]);
+    assert!(code == 1 && stderr.contains("http://127.0.0.1:1:"), "{stderr}");
     let (code, _, stderr) = run(&["config"], &[("RUNBOOKD_RUNS_POLL_EVERY", "soon")], &[]);
     assert_eq!(code, 2);
     assert!(stderr.contains("RUNBOOKD_RUNS_POLL_EVERY") && stderr.contains("5m"), "{stderr}");
