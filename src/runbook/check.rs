@@ -102,38 +102,6 @@ pub fn functions(ast: &AST) -> Functions {
     functions
 }
 
-/// A call in the text of a function.
-pub struct Called {
-    /// The alias of the module that it is a function of; `None`: of this file, or a primitive.
-    pub module: Option<String>,
-    pub name: String,
-    pub at: Position,
-}
-
-/// The functions that one calls, with the closures that it makes.
-pub fn called(ast: &AST, function: &str) -> Vec<Called> {
-    let mut body = ast.clone_functions_only();
-    body.retain_functions(|_, _, name, _| name == function);
-    let mut called = Vec::new();
-    body.walk(&mut |path: &[ASTNode]| {
-        match path.last() {
-            Some(ASTNode::Expr(Expr::FnCall(call, at) | Expr::MethodCall(call, at)))
-            | Some(ASTNode::Stmt(Stmt::FnCall(call, at))) => {
-                let module = call.is_qualified().then(|| call.namespace.root().to_string());
-                called.push(Called { module, name: call.name.to_string(), at: *at });
-            }
-            Some(ASTNode::Expr(Expr::DynamicConstant(value, at))) => {
-                if let Some(closure) = value.read_lock::<FnPtr>() {
-                    called.push(Called { module: None, name: closure.fn_name().to_string(), at: *at });
-                }
-            }
-            _ => {}
-        }
-        true
-    });
-    called
-}
-
 /// What is wrong with a file that compiles. `modules` holds the functions of each module, by path.
 pub fn file(file: &File, ast: &AST, modules: &BTreeMap<String, Functions>) -> Vec<Diagnostic> {
     let mut lint = Lint {
@@ -250,7 +218,7 @@ impl Lint<'_> {
         let mut left = vec!["verify".to_string()];
         let mut effects = BTreeMap::new();
         while let Some(function) = left.pop() {
-            for Called { name, at, .. } in called(self.ast, &function) {
+            for (name, at) in self.called(&function) {
                 match primitives::find(&name) {
                     Some(primitive) if primitive.class == EffectClass::Read => {}
                     Some(_) => drop(effects.insert((at.line(), at.position()), (name, at))),
@@ -264,6 +232,27 @@ impl Lint<'_> {
             let help = "it is asked again and again until the deadline: look in it, and act in on_firing".to_string();
             self.report("runbook_effect_in_verify", at, name.len(), message, Some(help));
         }
+    }
+
+    /// The functions that one calls, with the closures that it makes.
+    fn called(&self, function: &str) -> Vec<(String, Position)> {
+        let mut body = self.ast.clone_functions_only();
+        body.retain_functions(|_, _, name, _| name == function);
+        let mut called = Vec::new();
+        body.walk(&mut |path: &[ASTNode]| {
+            match path.last() {
+                Some(ASTNode::Expr(Expr::FnCall(call, at) | Expr::MethodCall(call, at)))
+                | Some(ASTNode::Stmt(Stmt::FnCall(call, at))) => called.push((call.name.to_string(), *at)),
+                Some(ASTNode::Expr(Expr::DynamicConstant(value, at))) => {
+                    if let Some(closure) = value.read_lock::<FnPtr>() {
+                        called.push((closure.fn_name().to_string(), *at));
+                    }
+                }
+                _ => {}
+            }
+            true
+        });
+        called
     }
 
     fn collect_properties(&mut self) {

@@ -114,7 +114,7 @@ fn compile(sources: &Sources, shelf: &Shelf) -> Result<(Program, Vec<Diagnostic>
     if !errors.is_empty() {
         return Err(errors);
     }
-    let effects = reach::effects(&main, &ast, &compiled.files, &handlers);
+    let effects = reach::effects(&main.name, &ast, &compiled.files, &handlers);
     let modules: Modules = Arc::new(compiled.modules);
     let defaults = defaults(&main, &ast, &modules).map_err(|error| vec![*error])?;
     let sources = Sources {
