@@ -51,9 +51,10 @@ impl Site {
         let loaded = Catalog::load(&rules, &runbooks, &Offers::default(), None).expect("a valid start");
         let catalog = Arc::new(ArcSwap::from_pointee(loaded));
         let (told, outcomes) = mpsc::unbounded_channel();
-        let reloader = spawn_at(pace, rules, runbooks, Offers::default(), catalog.clone(), move |outcome| {
-            let _ = told.send(outcome);
-        });
+        let reloader =
+            spawn_at(pace, rules, runbooks, (Offers::default(), Default::default()), catalog.clone(), move |outcome| {
+                let _ = told.send(outcome);
+            });
         let mut site = Site { home, catalog, outcomes, reloader };
         assert_eq!(site.next().await, Outcome::Unchanged, "the first look finds what was loaded");
         site

@@ -5,13 +5,24 @@ use runbookd::model::diagnostic::{Diagnostic, Severity};
 use runbookd::model::rule::{AtOnce, Share};
 use runbookd::runbook::catalog::{Catalog, Offers};
 use runbookd::runbook::{files, rules};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 use tempfile::TempDir;
 
 const SCALE_OUT: &str = "//! Scale out.\nfn defaults() { #{ step: 1, ceiling: 8, factor: 0.5 } }\nfn on_firing(alert, params) { log(\"hello\"); }\n";
 const ONLY_RESOLVED: &str = "//! Give back.\nfn on_resolved(alert, params) { log(\"bye\"); }\n";
+
+/// It scales itself, on resolving too, and restarts through a module, in a closure.
+const CHANGES: &str = "//! Change things.
+import \"lib/services\" as services;
+fn on_firing(alert, params) { scale(alert.labels.service, 3); services::kick(alert.labels.service); }
+fn on_event(event, params) { log(\"no more\"); }
+";
+const SERVICES: &str = "fn kick(name) { again(|| restart(name)); }
+fn again(what) { what.call(); }
+fn never(name) { rollback(name); }
+";
 
 /// Findings of a catalog whose one file of rules this is, its directories named as if they stood in the working directory.
 fn findings(text: &str) -> Vec<Diagnostic> {
@@ -24,8 +35,14 @@ fn findings(text: &str) -> Vec<Diagnostic> {
     fs::write(runbooks.join("only_resolved.rhai"), ONLY_RESOLVED).expect("a runbook");
     let reload_targets = vec!["prometheus".to_string(), "haproxy".to_string()];
     let offers = Offers { reload_targets, prometheus: text.contains("# with prometheus.url") };
-    let found = match Catalog::load(&rules, &runbooks, &offers, None) {
-        Ok(catalog) => catalog.warnings,
+    fs::write(runbooks.join("changes.rhai"), CHANGES).expect("a runbook");
+    fs::create_dir(runbooks.join("lib")).expect("a directory");
+    fs::write(runbooks.join("lib/services.rhai"), SERVICES).expect("a module");
+    let groups = BTreeMap::from([("sre".to_string(), vec!["ann".to_string(), "bob".to_string()])]);
+    let loaded = Catalog::load(&rules, &runbooks, &offers, None).and_then(|catalog| catalog.with_people(&groups));
+    let now = "2026-06-01T00:00:00Z".parse().expect("a time");
+    let found = match loaded {
+        Ok(catalog) => [catalog.warnings.clone(), catalog.past_freezes(now)].concat(),
         Err(found) => found,
     };
     let prefix = format!("{}/", home.path().display());
@@ -59,6 +76,19 @@ fn every_finding_says_where_what_and_how_to_mend_it() {
     }
     let unseen: Vec<&str> = rules::CODES.iter().map(|(code, _)| *code).filter(|code| !seen.contains(code)).collect();
     assert!(unseen.is_empty(), "codes without a case: {unseen:?}");
+}
+
+#[test]
+fn what_is_granted_and_who_may_approve_is_no_finding() {
+    for rule in [
+        "runbook: changes\n    allow: [{ scale: web }, { restart: web }]",
+        "runbook: changes\n    on: manual",
+        "runbook: scale_out\n    mode: approve\n    approve: { people: 2, by: [sre] }",
+        "runbook: scale_out\n    mode: approve\n    approve: { people: 2 }",
+    ] {
+        let text = format!("rules:\n  - name: web\n    match: [event = run]\n    {rule}\n");
+        assert_eq!(findings(&text), [], "{text}");
+    }
 }
 
 #[test]

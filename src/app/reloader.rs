@@ -6,6 +6,7 @@ use crate::model::diagnostic::Diagnostic;
 use crate::runbook::catalog::{Catalog, Offers};
 use crate::runbook::files::Files;
 use arc_swap::ArcSwap;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -61,15 +62,18 @@ impl Drop for Reloader {
     }
 }
 
+/// The people of each group of the configuration.
+pub type Groups = BTreeMap<String, Vec<String>>;
+
 /// Starts watching, then looks at once: what changed since `catalog` was loaded is not missed. Call it within a tokio runtime.
 pub fn spawn(
     rules: PathBuf,
     runbooks: PathBuf,
-    offers: Offers,
+    configured: (Offers, Groups),
     catalog: Arc<ArcSwap<Catalog>>,
     on_outcome: impl Fn(Outcome) + Send + Sync + 'static,
 ) -> Reloader {
-    spawn_at(Pace::DEFAULT, rules, runbooks, offers, catalog, on_outcome)
+    spawn_at(Pace::DEFAULT, rules, runbooks, configured, catalog, on_outcome)
 }
 
 /// The same at another pace.
@@ -77,14 +81,14 @@ pub fn spawn_at(
     pace: Pace,
     rules: PathBuf,
     runbooks: PathBuf,
-    offers: Offers,
+    (offers, groups): (Offers, Groups),
     catalog: Arc<ArcSwap<Catalog>>,
     on_outcome: impl Fn(Outcome) + Send + Sync + 'static,
 ) -> Reloader {
     let changed = Arc::new(Notify::new());
     let watch = Watch::start(vec![rules.clone(), runbooks.clone()], changed.clone());
     let stop = Arc::new(Notify::new());
-    let look = Look { rules, runbooks, offers, catalog, refused: None };
+    let look = Look { rules, runbooks, offers, groups, catalog, refused: None };
     let task = tokio::spawn(run(pace, watch, look, changed, stop.clone(), on_outcome));
     Reloader { task, stop }
 }
@@ -167,6 +171,7 @@ struct Look {
     rules: PathBuf,
     runbooks: PathBuf,
     offers: Offers,
+    groups: Groups,
     catalog: Arc<ArcSwap<Catalog>>,
     /// The digest of the content that was refused last.
     refused: Option<String>,
@@ -190,7 +195,8 @@ impl Look {
             return Seen::Unsettled;
         }
         let digest = files.digest.clone();
-        match Catalog::build(files, &self.rules, &self.runbooks, &self.offers, Some(&running)) {
+        let built = Catalog::build(files, &self.rules, &self.runbooks, &self.offers, Some(&running));
+        match built.and_then(|catalog| catalog.with_people(&self.groups)) {
             Ok(catalog) => {
                 self.refused = None;
                 let (rules, programs) = (catalog.rules.len(), catalog.programs.len());

@@ -2,6 +2,7 @@
 //! out and settled like any other.
 
 use super::{App, CommandError, dispatcher::Input};
+use crate::engine::guard::{self, Verdict};
 use crate::engine::undo::{self, Plan};
 use crate::model::incident::Incident;
 use crate::model::run::{Run, RunId, Sources};
@@ -49,10 +50,25 @@ impl App {
         Ok(Planned { undoes: run, plan, program: Arc::new(program) })
     }
 
-    /// Carries out the plan with this hash, if it is still the plan. When it returns, its run is journalled.
+    /// What keeps the effects of this rule's runs, and their undo, from happening now; in words, with how to end it.
+    pub fn stopped(&self, rule: &str) -> Option<String> {
+        let catalog = self.parts.catalog.load();
+        let stops = self.stops();
+        let rule = catalog.rule(rule).map(|rule| &**rule);
+        match guard::stopped(rule, &stops.view(&self.parts.config), self.parts.clock.now()) {
+            ("freeze", Verdict::Hold { reason, .. }) => Some(format!(
+                "{}; what a person froze ends with `runbookd unfreeze`, and `runbookd freezes` lists all",
+                reason.text
+            )),
+            (_, Verdict::Hold { reason, .. }) => Some(reason.text),
+            _ => None,
+        }
+    }
+
+    /// Carries out the plan whose hash begins so, if it is still the plan. When it returns, its run is journalled.
     pub async fn undo(&self, id: RunId, hash: &str, by: &str, reason: &str) -> Result<Incident, CommandError> {
         let planned = self.plan_undo(id).await?;
-        if *planned.program.hash.0 != *hash {
+        if !planned.program.hash.0.starts_with(hash) {
             let text = format!("the plan to undo {id} is another by now: look at it again, and confirm that one");
             return Err(CommandError::Conflict(text));
         }

@@ -1,7 +1,7 @@
 //! Builds the running application from its configuration, in a straight line; shut down last in, first out.
 
 use crate::adapters;
-use crate::adapters::cluster::sim::{SimCluster, SimReload};
+use crate::adapters::cluster::sim::{SimCluster, SimReload, World, WorldError};
 use crate::adapters::cluster::swarm::SwarmCluster;
 use crate::adapters::humans::console::ConsoleHumans;
 use crate::adapters::journal::path_of;
@@ -86,16 +86,20 @@ pub fn prepare(
     metrics: Arc<Metrics>,
 ) -> Result<Prepared, WiringError> {
     let offers = Offers::of(&config);
-    let catalog = Catalog::load(&config.rules, &config.runbooks, &offers, None).map_err(WiringError::Catalog)?;
+    let catalog = Catalog::load(&config.rules, &config.runbooks, &offers, None)
+        .and_then(|catalog| catalog.with_people(&config.groups))
+        .map_err(WiringError::Catalog)?;
     metrics.reload_accepted(catalog.rules.len(), catalog.programs.len());
-    for warning in &catalog.warnings {
+    for warning in catalog.warnings.iter().chain(&catalog.past_freezes(clock.now())) {
         tracing::warn!(%warning, "found in rules or runbooks");
     }
     config.watchdog.parsed().map_err(WiringError::Setting)?;
-    for warning in config.idle_freezes(&catalog.rules) {
-        tracing::warn!(%warning, "found in the configuration");
+    for warning in config.idle_freezes(&catalog.rules, clock.now()) {
+        tracing::warn!(warning = %warning.message, "found in the configuration");
     }
     let setting = |error: PortError| WiringError::Setting(error.message);
+    let world = |error: WorldError| WiringError::Setting(error.to_string());
+    let journal = path_of(&config.journal.url).map_err(|why| WiringError::Setting(format!("journal.url: {why}")))?;
     let real = match config.cluster {
         ClusterKind::Docker => {
             // First: what is rendered for a reload is what it shows.
@@ -104,13 +108,20 @@ pub fn prepare(
             let groups = Arc::new(ConfiguredGroups::new(&config.node_groups).map_err(setting)?);
             Some(Real { cluster: swarm, groups, reload })
         }
-        ClusterKind::Sim => None,
+        ClusterKind::Sim => {
+            // Read again behind the journal's lock; here, so that what is wrong with it is said before anybody is told where to post. Where a world
+            // is remembered, it is not needed.
+            if !beside(&journal).exists() {
+                config.world.as_deref().map(World::read).transpose().map_err(world)?;
+            }
+            None
+        }
     };
     Ok(Prepared {
         clock,
         metrics,
         catalog: Arc::new(ArcSwap::from_pointee(catalog)),
-        journal: path_of(&config.journal.url).map_err(|why| WiringError::Setting(format!("journal.url: {why}")))?,
+        journal,
         real,
         posts: posts(&config, secrets)?,
         alerts: alerts(&config, secrets)?,
@@ -176,8 +187,12 @@ impl Prepared {
             Some(real) => real,
             None => {
                 // Behind the journal's lock: one process at a time has the world, too.
-                let world = SimCluster::open(self.config.world.as_deref(), &beside(&self.journal), self.clock);
+                let log = beside(&self.journal);
+                let world = SimCluster::open(self.config.world.as_deref(), &log, self.clock);
                 let world = Arc::new(world.map_err(|error| WiringError::Setting(error.to_string()))?);
+                if let Some(file) = self.config.world.as_deref() {
+                    compare(&world, file, &log);
+                }
                 // A simulated world has simulated effects only.
                 let reload = Arc::new(SimReload::new(&self.config.reload, world.clone()));
                 Real { cluster: world.clone(), groups: world, reload }
@@ -206,7 +221,7 @@ impl Prepared {
         let reloader = reloader::spawn(
             config.rules.clone(),
             config.runbooks.clone(),
-            Offers::of(&config),
+            (Offers::of(&config), config.groups.clone()),
             self.catalog,
             move |outcome| reloaded(outcome, &refused, &teller, &metrics),
         );
@@ -248,6 +263,18 @@ async fn open(path: &Path, waiting: impl Fn(&str)) -> Result<SqliteJournal, Wiri
             }
             Err(error) => return Err(WiringError::Journal(error.to_string())),
         }
+    }
+}
+
+/// Says so when the world goes on from what is remembered, and that is not what its file says: an edit of the file changes nothing any more.
+fn compare(world: &SimCluster, file: &Path, log: &Path) {
+    let (file_name, log) = (file.display(), log.display());
+    match World::read(file).map(|start| world.differs_from(start)) {
+        Ok(false) => {}
+        Ok(true) => tracing::warn!(
+            "the simulated world goes on as {log} has it, which is not what {file_name} says; to begin with the file, stop runbookd and remove {log}"
+        ),
+        Err(error) => tracing::warn!(%error, "the simulated world goes on as {log} has it"),
     }
 }
 

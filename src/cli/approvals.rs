@@ -10,7 +10,7 @@ use serde_json::Value;
 use std::process::ExitCode;
 
 /// Letters of a plan's hash that are shown, and that the server wants at least.
-const HASH_LETTERS: usize = 8;
+pub(super) const HASH_LETTERS: usize = 8;
 
 #[derive(Clone, Debug, clap::Args)]
 pub struct ApprovalsArgs {

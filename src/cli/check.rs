@@ -1,10 +1,13 @@
 //! `runbookd check`: are the rules and runbooks valid as a whole? Says every finding there is.
 
-use super::render;
+use super::{render, table};
 use crate::config::Config;
+use crate::config::guards::IdleFreeze;
+use crate::config::read::{Loaded, Source};
 use crate::model::diagnostic::Diagnostic;
 use crate::runbook::catalog::{Catalog, Offers};
-use std::io::{IsTerminal, Write};
+use crate::runbook::document::Node;
+use jiff::Timestamp;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -20,34 +23,49 @@ pub struct CheckArgs {
 }
 
 /// Exit code 0: good, warnings included; 1: there are errors.
-pub fn run(args: CheckArgs, json: bool, config: &Config) -> anyhow::Result<ExitCode> {
-    let (good, findings, summary) =
-        match load(args.rules, args.runbooks, config) {
-            Ok(catalog) => {
-                let summary = format!("good: {} rules, {} runbooks", catalog.rules.len(), catalog.programs.len());
-                let mut warnings = catalog.warnings.clone();
-                let help = "name the rule, or give it the tag: as it stands, the freeze does not hold it";
-                warnings.extend(config.idle_freezes(&catalog.rules).into_iter().map(|message| {
-                    Diagnostic::error("config_freeze", "the configuration", message).help(help).warning()
-                }));
-                (true, warnings, summary)
-            }
-            Err(findings) => (false, findings, String::new()),
-        };
-    let mut out = std::io::stdout().lock();
+pub fn run(args: CheckArgs, json: bool, loaded: &Loaded) -> anyhow::Result<ExitCode> {
+    let (good, findings, summary) = match load(args.rules, args.runbooks, &loaded.config) {
+        Ok(catalog) => {
+            let summary = format!("good: {} rules, {} runbooks", catalog.rules.len(), catalog.programs.len());
+            let now = Timestamp::now();
+            let mut warnings = catalog.warnings.clone();
+            warnings.extend(catalog.past_freezes(now));
+            let idle = loaded.config.idle_freezes(&catalog.rules, now);
+            warnings.extend(idle.iter().map(|freeze| idle_freeze(freeze, loaded.source.as_ref())));
+            (true, warnings, summary)
+        }
+        Err(findings) => (false, findings, String::new()),
+    };
     if json {
-        serde_json::to_writer_pretty(&mut out, &findings)?;
-        writeln!(out)?;
+        println!("{}", serde_json::to_string_pretty(&findings)?);
     } else {
-        let colour = out.is_terminal() && std::env::var_os("NO_COLOR").is_none();
         if !findings.is_empty() {
-            writeln!(out, "{}", render::diagnostics(&findings, colour))?;
+            println!("{}", render::diagnostics(&findings, table::colours()));
         }
         if good {
-            writeln!(out, "{summary}")?;
+            println!("{summary}");
         }
     }
     Ok(ExitCode::from(if good { 0 } else { 1 }))
+}
+
+/// A freeze of the configuration that holds nothing, at its place in the file.
+fn idle_freeze(freeze: &IdleFreeze, source: Option<&Source>) -> Diagnostic {
+    let file = source.map_or("the configuration", |source| &source.file);
+    let finding = Diagnostic::error("config_freeze", file, &freeze.message).help(freeze.help).warning();
+    let root = source.and_then(|source| Some((source, Node::parse(&source.file, &source.text).ok()?)));
+    let place = root.as_ref().and_then(|(source, root)| {
+        let (key, written) = root.entry("freezes")?.1.entry(&freeze.name)?;
+        let window = freeze.window.and_then(|at| {
+            let when = written.entry("when")?.1;
+            Some(when.items().map_or(when, |all| &all[at]).place)
+        });
+        Some((source, window.unwrap_or(key)))
+    });
+    match place {
+        Some((source, place)) => finding.at(&source.text, place.line, place.column, place.length),
+        None => finding,
+    }
 }
 
 /// The catalog that `serve` would run with this configuration.
@@ -58,5 +76,6 @@ pub(super) fn load(
 ) -> Result<Catalog, Vec<Diagnostic>> {
     let rules = rules.unwrap_or_else(|| config.rules.clone());
     let runbooks = runbooks.unwrap_or_else(|| config.runbooks.clone());
-    Catalog::load(&rules, &runbooks, &Offers::of(config), None)
+    let catalog = Catalog::load(&rules, &runbooks, &Offers::of(config), None)?;
+    catalog.with_people(&config.groups)
 }

@@ -15,18 +15,30 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 /// Where the server is, and how to be let in.
 #[derive(Clone, Debug, clap::Args)]
 pub struct ServerArgs {
-    /// The server to ask
-    #[arg(long, value_name = "URL", env = "RUNBOOKD_SERVER", default_value = "http://127.0.0.1:9095")]
-    pub server: String,
-    /// A file with the server's bearer token [or the environment: RUNBOOKD_TOKEN]
-    #[arg(long, value_name = "FILE", env = "RUNBOOKD_TOKEN_FILE")]
-    pub token_file: Option<PathBuf>,
+    /// The server to ask [or the environment: RUNBOOKD_SERVER] [default: http://127.0.0.1:9095]
+    #[arg(long, value_name = "URL")]
+    server: Option<String>,
+    /// A file with the server's bearer token [or the environment: RUNBOOKD_TOKEN_FILE, or the token itself: RUNBOOKD_TOKEN]
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+}
+
+// The environment is asked here: what clap reads from it, it lists among the arguments that a command was given too few of.
+impl ServerArgs {
+    fn server(&self) -> String {
+        let set = || std::env::var("RUNBOOKD_SERVER").ok().filter(|set| !set.is_empty());
+        self.server.clone().or_else(set).unwrap_or_else(|| "http://127.0.0.1:9095".to_string())
+    }
+
+    fn token_file(&self) -> Option<PathBuf> {
+        self.token_file.clone().or_else(|| std::env::var_os("RUNBOOKD_TOKEN_FILE").map(PathBuf::from))
+    }
 }
 
 /// Who commands.
 #[derive(Clone, Debug, clap::Args)]
 pub struct ByArgs {
-    /// Who you are [default: your user name]
+    /// Who you are [default: USER or LOGNAME of the environment, else operator]
     #[arg(long, value_name = "NAME")]
     by: Option<String>,
 }
@@ -80,16 +92,16 @@ pub struct Client {
 
 impl Client {
     pub fn new(args: &ServerArgs) -> anyhow::Result<Self> {
-        let token = match (&args.token_file, std::env::var("RUNBOOKD_TOKEN")) {
+        let token = match (args.token_file(), std::env::var("RUNBOOKD_TOKEN")) {
             (_, Ok(token)) if !token.trim().is_empty() => Some(token.trim().to_string()),
             (Some(file), _) => {
-                let text = std::fs::read_to_string(file)
+                let text = std::fs::read_to_string(&file)
                     .with_context(|| format!("the token cannot be read from {}", file.display()))?;
                 Some(text.trim().to_string())
             }
             (None, _) => None,
         };
-        Self::at(&args.server, token)
+        Self::at(&args.server(), token)
     }
 
     pub fn at(base: &str, token: Option<String>) -> anyhow::Result<Self> {
@@ -167,6 +179,15 @@ impl Client {
             self.base
         )
     }
+}
+
+/// A path of these names, whatever is in them.
+pub fn path_of(names: &[&str]) -> String {
+    let mut url = reqwest::Url::parse("http://any/").expect("it is a URL");
+    if let Ok(mut path) = url.path_segments_mut() {
+        path.clear().extend(names);
+    }
+    url.path().to_string()
 }
 
 /// Prints an answer as it came.

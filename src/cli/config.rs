@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use std::process::ExitCode;
 
 pub fn run(as_json: bool, loaded: &Loaded) -> anyhow::Result<ExitCode> {
-    let Loaded { config, warnings } = loaded;
+    let Loaded { config, warnings, .. } = loaded;
     let env = |name: &str| std::env::var(name).ok();
     for warning in warnings {
         eprintln!("warning: {warning}");

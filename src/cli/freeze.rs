@@ -1,9 +1,8 @@
 //! `runbookd freeze`, `freezes` and `unfreeze`: nothing is changed for a while.
 
-use crate::cli::client::{ByArgs, Client, ServerArgs, print_json};
+use crate::cli::client::{ByArgs, Client, ServerArgs, path_of, print_json};
 use crate::cli::table::{cell, print, table, time};
 use crate::http::view::{FreezeList, FreezeRequest, FreezeView};
-use crate::model::freeze::FreezeId;
 use crate::model::text::visible;
 use std::process::ExitCode;
 
@@ -39,8 +38,8 @@ pub struct FreezesArgs {
 
 #[derive(Clone, Debug, clap::Args)]
 pub struct UnfreezeArgs {
-    /// f7, or 7
-    id: FreezeId,
+    /// f7, or 7, as `runbookd freezes` lists it
+    id: String,
     #[command(flatten)]
     by: ByArgs,
     #[command(flatten)]
@@ -72,10 +71,9 @@ pub async fn list(args: FreezesArgs, json: bool) -> anyhow::Result<ExitCode> {
     }
     let mut rows = table(&["id", "from", "for", "in force", "until", "by", "when", "reason"]);
     for freeze in &list.freezes {
-        let name = freeze.name.as_deref().unwrap_or(&freeze.source);
         rows.add_row([
             cell(freeze.id.map_or_else(|| "-".to_string(), |id| id.to_string())),
-            cell(name),
+            cell(whose(freeze)),
             cell(&freeze.scope),
             cell(if freeze.in_force { "yes" } else { "no" }),
             cell(freeze.until.map(time).unwrap_or_default()),
@@ -88,13 +86,25 @@ pub async fn list(args: FreezesArgs, json: bool) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Where it was made, and so how it is ended.
+fn whose(freeze: &FreezeView) -> String {
+    let name = freeze.name.as_deref().unwrap_or_default();
+    match &*freeze.source {
+        "one_off" => "a person".to_string(),
+        "configuration" => format!("configuration: {name}"),
+        "rule" => format!("rule: {name}"),
+        other => other.to_string(),
+    }
+}
+
 pub async fn unfreeze(args: UnfreezeArgs, json: bool) -> anyhow::Result<ExitCode> {
-    let path = format!("/api/v1/freezes/{}/end", args.id);
+    let path = path_of(&["api", "v1", "freezes", &args.id, "end"]);
     let view: FreezeView = Client::new(&args.server)?.command(&path, &args.by.name(), "").await?;
     if json {
         print_json(&serde_json::to_value(&view)?);
     } else {
-        println!("{} has ended; it was for {}", args.id, visible(&view.scope, 200));
+        let id = view.id.map_or(args.id, |id| id.to_string());
+        println!("{id} has ended; it was for {}", visible(&view.scope, 200));
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -1,6 +1,7 @@
 //! `runbookd incidents`: listed, shown, acknowledged, closed.
 
 use crate::cli::client::{Client, IncidentArgs, ServerArgs, print_json};
+use crate::cli::runs::{name_rehearsals, run_state, why};
 use crate::cli::stops;
 use crate::cli::table::{cell, name_of, print, span, state, table, time};
 use crate::http::view::{IncidentDetail, IncidentPage, IncidentView};
@@ -94,7 +95,7 @@ async fn list(args: ListArgs, json: bool) -> anyhow::Result<()> {
         println!("no incidents");
         return Ok(());
     }
-    let mut rows = table(&["id", "state", "rule", "key", "opened", "lasted", "reason"]);
+    let mut rows = table(&["id", "state", "rule", "key", "opened", "lasted", "acked by", "reason"]);
     for incident in &page.incidents {
         rows.add_row([
             cell(incident.id.to_string()),
@@ -103,6 +104,7 @@ async fn list(args: ListArgs, json: bool) -> anyhow::Result<()> {
             cell(&incident.key),
             cell(time(incident.opened_at)),
             cell(span(incident.opened_at, incident.closed_at.unwrap_or_else(Timestamp::now))),
+            cell(incident.acked_by.as_deref().unwrap_or("-")),
             cell(incident.reason.to_string()),
         ]);
     }
@@ -135,15 +137,16 @@ async fn show(args: OneArgs, json: bool) -> anyhow::Result<()> {
         for run in &detail.run_summaries {
             rows.add_row([
                 cell(run.id.to_string()),
-                state(&name_of(&run.state)),
+                run_state(run),
                 cell(&run.runbook),
                 cell(run.handler.name()),
                 cell(run.attempt.to_string()),
                 cell(span(run.started_at, run.finished_at.unwrap_or_else(Timestamp::now))),
-                cell(run.reason.as_ref().map(ToString::to_string).unwrap_or_default()),
+                cell(why(run)),
             ]);
         }
         print(&rows);
+        name_rehearsals(&detail.run_summaries);
     }
     if !detail.levels.is_empty() {
         println!();

@@ -2,6 +2,9 @@
 //!
 //! Exit codes: 0 good, 1 findings or failed, 2 wrong usage or configuration.
 
+#[macro_use]
+pub mod out;
+
 pub mod approvals;
 pub mod check;
 pub mod client;
@@ -98,7 +101,7 @@ pub fn run(cli: Cli) -> ExitCode {
             Err(code) => return code,
         },
         Command::Check(args) => match load() {
-            Ok(Loaded { config, .. }) => check::run(args, json, &config),
+            Ok(loaded) => check::run(args, json, &loaded),
             Err(code) => return code,
         },
         Command::Explain(args) => match load() {
@@ -126,13 +129,17 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Freezes(args) => one_thread(freeze::list(args, json)),
         Command::Unfreeze(args) => one_thread(freeze::unfreeze(args, json)),
     };
-    outcome.unwrap_or_else(|error| {
+    let code = outcome.unwrap_or_else(|error| {
+        if out::taken(&error) {
+            return ExitCode::SUCCESS;
+        }
         eprintln!("runbookd: {error:#}");
         // What the server could not read was asked for wrongly.
         let wrong =
             error.downcast_ref::<client::Refused>().is_some_and(|refused| [400, 422].contains(&refused.0.status));
         ExitCode::from(if wrong { 2 } else { 1 })
-    })
+    });
+    out::end(code)
 }
 
 /// Runs a client command, for which one thread is plenty.

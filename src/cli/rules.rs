@@ -1,7 +1,7 @@
 //! `runbookd rules`: the rules in force, with what their attempts came to; their breakers, which a person closes; and how far those of `mode: earned` may go,
 //! which a person can decide, too.
 
-use crate::cli::client::{Client, CommandArgs, ServerArgs, print_json};
+use crate::cli::client::{Client, CommandArgs, ServerArgs, path_of, print_json};
 use crate::cli::table::{cell, print, table, time};
 use crate::http::view::{BreakerView, RuleView};
 use crate::model::duration::Duration;
@@ -105,11 +105,7 @@ async fn list(args: ListArgs, json: bool) -> anyhow::Result<()> {
 }
 
 async fn command(args: OneArgs, verb: &str, said: &str, json: bool) -> anyhow::Result<()> {
-    let mut url = reqwest::Url::parse("http://any/api/v1/rules/")?;
-    if let Ok(mut path) = url.path_segments_mut() {
-        path.pop_if_empty().push(&args.name).push(verb);
-    }
-    let answer: Value = args.command.send(url.path()).await?;
+    let answer: Value = args.command.send(&path_of(&["api", "v1", "rules", &args.name, verb])).await?;
     if json {
         print_json(&answer);
     } else if verb == "promote" && answer["in_force"] != Mode::Auto.name() {

@@ -2,11 +2,12 @@
 
 use crate::cli::client::{Client, ServerArgs, print_json};
 use crate::cli::stops;
-use crate::cli::table::{cell, name_of, print, span, state, table, time};
-use crate::http::view::{RunDetail, RunPage, StepView};
+use crate::cli::table::{cell, name_of, print, span, state, state_of, table, time};
+use crate::http::view::{RunDetail, RunPage, RunView, StepView};
 use crate::model::incident::IncidentId;
 use crate::model::run::RunId;
 use crate::model::text::visible;
+use comfy_table::Cell;
 use jiff::Timestamp;
 use serde_json::Value;
 use std::process::ExitCode;
@@ -79,16 +80,17 @@ async fn list(args: ListArgs, json: bool) -> anyhow::Result<()> {
         rows.add_row([
             cell(run.id.to_string()),
             cell(run.incident.to_string()),
-            state(&name_of(&run.state)),
+            run_state(run),
             cell(&run.runbook),
             cell(run.handler.name()),
             cell(run.attempt.to_string()),
             cell(time(run.started_at)),
             cell(span(run.started_at, run.finished_at.unwrap_or_else(Timestamp::now))),
-            cell(run.reason.as_ref().map(ToString::to_string).unwrap_or_default()),
+            cell(why(run)),
         ]);
     }
     print(&rows);
+    name_rehearsals(&page.runs);
     if let Some(next) = page.next {
         println!("there are more: runbookd runs --before {next}");
     }
@@ -107,21 +109,48 @@ async fn show(args: OneArgs, json: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The state of a run, and that it is a rehearsal: nothing else in a table tells it from a run that did something.
+pub fn run_state(run: &RunView) -> Cell {
+    let name = name_of(&run.state);
+    if run.shadow { state_of(&name, format!("{name} (rehearsal)")) } else { state(&name) }
+}
+
+/// Why it is in its state; of a run that waits, what for.
+pub fn why(run: &RunView) -> String {
+    let reason = run.reason.as_ref().map(ToString::to_string);
+    reason.or_else(|| run.waits_for.clone()).unwrap_or_default()
+}
+
+/// Says below a table which of its runs changed nothing.
+pub fn name_rehearsals(runs: &[RunView]) {
+    let shadows: Vec<String> = runs.iter().filter(|run| run.shadow).map(|run| run.id.to_string()).collect();
+    match shadows.as_slice() {
+        [] => {}
+        [one] => println!("{one} is a rehearsal: it changed nothing"),
+        all => println!("{} are rehearsals: they changed nothing", all.join(", ")),
+    }
+}
+
 /// One run, step by step.
 pub fn timeline(detail: &RunDetail) {
     let run = &detail.run;
     println!(
-        "run {} of incident {}: {}.{}, attempt {}, {} after {}",
+        "run {} of incident {}: {}{}.{}, attempt {}, {} after {}",
         run.id,
         run.incident,
+        if run.shadow { "a rehearsal of " } else { "" },
         run.runbook,
         run.handler.name(),
         run.attempt,
         name_of(&run.state),
         span(run.started_at, run.finished_at.unwrap_or_else(Timestamp::now)),
     );
-    if let Some(reason) = &run.reason {
-        println!("  {}", visible(&reason.to_string(), 1_000));
+    if run.shadow {
+        println!("  it changed nothing: `planned` is what a run would have done");
+    }
+    let why = why(run);
+    if !why.is_empty() {
+        println!("  {}", visible(&why, 1_000));
     }
     if let Some(undoes) = run.undoes {
         println!("  it undoes run {undoes}");

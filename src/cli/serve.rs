@@ -62,7 +62,7 @@ impl ServeArgs {
 }
 
 pub fn run(args: ServeArgs, loaded: Loaded) -> anyhow::Result<ExitCode> {
-    let Loaded { mut config, warnings } = loaded;
+    let Loaded { mut config, warnings, .. } = loaded;
     args.over(&mut config);
     log_to_stderr(&config)?;
     for warning in warnings {

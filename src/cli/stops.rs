@@ -19,9 +19,15 @@ pub async fn warn(client: &Client) -> anyhow::Result<()> {
     }
     let list: FreezeList = client.get("/api/v1/freezes").await?;
     for freeze in list.freezes.into_iter().filter(|freeze| freeze.in_force) {
+        let ends = match (&freeze.id, &*freeze.source) {
+            (Some(id), _) => format!("; it ends with `runbookd unfreeze {id}`"),
+            (None, "rule") => "; it is written in the rule".to_string(),
+            (None, _) => "; it is written in the configuration".to_string(),
+        };
         let name = freeze.id.map(|id| id.to_string()).or(freeze.name).unwrap_or_default();
         let (until, why) = (freeze.until.map(time).unwrap_or_default(), freeze.reason.unwrap_or_default());
-        lines.push(format!("FROZEN until {until}: {} ({name}) {why}", freeze.scope));
+        let line = format!("FROZEN until {until}: {} ({name}) {why}", freeze.scope);
+        lines.push(format!("{}{ends}", line.trim_end()));
     }
     for line in &lines {
         println!("{}", visible(line, 500).trim_end());

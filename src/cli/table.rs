@@ -26,7 +26,12 @@ pub fn cell(text: impl AsRef<str>) -> Cell {
 
 /// A cell with the name of a state or outcome, in its colour.
 pub fn state(name: &str) -> Cell {
-    let cell = Cell::new(name);
+    state_of(name, name)
+}
+
+/// The same with more words about it.
+pub fn state_of(name: &str, text: impl ToString) -> Cell {
+    let cell = Cell::new(text);
     match name {
         "resolved" | "done" | "applied" => cell.fg(Color::Green),
         "escalated" | "failed" | "denied" => cell.fg(Color::Red),

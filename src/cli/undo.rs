@@ -1,5 +1,6 @@
 //! `runbookd undo`: shows what would put back what a run did, and does it when told to.
 
+use crate::cli::approvals::HASH_LETTERS;
 use crate::cli::client::{Client, CommandArgs, print_json};
 use crate::cli::table::{cell, print, state, table};
 use crate::http::view::{UndoRequest, UndoStarted, UndoView};
@@ -14,7 +15,7 @@ pub struct UndoArgs {
     /// Carry the plan out; without this it is only shown
     #[arg(long)]
     yes: bool,
-    /// Carry out this plan and no other, as it was shown before
+    /// Carry out this plan and no other, as it was shown before: at least its first 8 letters
     #[arg(long, value_name = "HASH", requires = "yes")]
     plan: Option<String>,
     #[command(flatten)]
@@ -34,7 +35,12 @@ pub async fn run(args: UndoArgs, json: bool) -> anyhow::Result<ExitCode> {
         } else {
             show(&view);
             if view.refused.is_none() {
-                println!("to carry it out: runbookd undo {} --yes --plan {}", view.run, view.plan);
+                if let Some(why) = &view.stopped {
+                    println!("effects are stopped now, so it would be refused: {}", visible(why, 2_000));
+                }
+                let then = if view.stopped.is_some() { " after that" } else { "" };
+                let hash = &view.plan[..view.plan.len().min(HASH_LETTERS)];
+                println!("to carry it out{then}: runbookd undo {} --yes --plan {hash}", view.run);
             }
         }
         return Ok(refused);

@@ -115,7 +115,7 @@ impl FreezeConfig {
 
 fn one_or_many<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<Window>, D::Error> {
     #[derive(Deserialize)]
-    #[serde(untagged)]
+    #[serde(untagged, expecting = "expected a window of time, or a list of them")]
     enum Written {
         One(String),
         Many(Vec<String>),
@@ -131,12 +131,40 @@ fn one_or_many<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<
 }
 
 impl Config {
-    /// What of the freezes is for no rule there is, in words.
-    pub fn idle_freezes(&self, rules: &[Arc<Rule>]) -> Vec<String> {
-        let said = |(name, freeze): (&String, &FreezeConfig)| {
+    /// The freezes that are for no rule there is, or over for good.
+    pub fn idle_freezes(&self, rules: &[Arc<Rule>], now: Timestamp) -> Vec<IdleFreeze> {
+        let mut found = Vec::new();
+        for (name, freeze) in &self.freezes {
             let nothing = freeze.names_nothing(rules).join(", ");
-            (!nothing.is_empty()).then(|| format!("freezes.{name} names what no rule is called or tagged: {nothing}"))
-        };
-        self.freezes.iter().filter_map(said).collect()
+            if !nothing.is_empty() {
+                found.push(IdleFreeze {
+                    name: name.clone(),
+                    window: None,
+                    message: format!("freezes.{name} names what no rule is called or tagged: {nothing}"),
+                    help: "name the rule, or give it the tag: as it stands, the freeze does not hold it",
+                });
+            }
+            for (at, window) in freeze.when.iter().enumerate() {
+                let Some(end) = window.past(now) else { continue };
+                let end = end.strftime("%Y-%m-%d %H:%MZ");
+                found.push(IdleFreeze {
+                    name: name.clone(),
+                    window: Some(at),
+                    message: format!("freezes.{name} is over since {end}: it holds nothing any more"),
+                    help: "remove it, or write the dates that are meant",
+                });
+            }
+        }
+        found
     }
+}
+
+/// A freeze that holds nothing: nobody would notice.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IdleFreeze {
+    pub name: String,
+    /// Which of its windows is meant; `None`: what it names.
+    pub window: Option<usize>,
+    pub message: String,
+    pub help: &'static str,
 }

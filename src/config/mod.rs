@@ -1,6 +1,6 @@
 //! `runbookd.yaml`: every key, its default, and its reading from file and environment. Secrets come from files or the environment only.
 
-mod guards;
+pub mod guards;
 pub mod read;
 pub mod reload;
 pub mod secret;

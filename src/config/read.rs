@@ -3,7 +3,9 @@
 use crate::config::secret::SOURCES;
 use crate::config::{Config, show};
 use crate::model::diagnostic::{Diagnostic, nearest};
+use serde::Deserialize;
 use serde_json::{Map, Value};
+use serde_saphyr::Spanned;
 use std::path::Path;
 
 const PREFIX: &str = "RUNBOOKD_";
@@ -19,6 +21,15 @@ pub const DEFAULT_FILE: &str = "runbookd.yaml";
 pub struct Loaded {
     pub config: Config,
     pub warnings: Vec<String>,
+    /// The file that was read.
+    pub source: Option<Source>,
+}
+
+/// A file as it was read: findings about the whole point into it.
+#[derive(Debug)]
+pub struct Source {
+    pub file: String,
+    pub text: String,
 }
 
 /// Why there is no configuration.
@@ -35,21 +46,58 @@ pub enum ConfigError {
 impl Config {
     /// Reads `file`, or `runbookd.yaml` if there is one, and lays the environment over it.
     pub fn load(file: Option<&Path>, env: impl Iterator<Item = (String, String)>) -> Result<Loaded, ConfigError> {
-        let config = match file {
-            Some(file) => from_file(file)?,
-            None if Path::new(DEFAULT_FILE).exists() => from_file(Path::new(DEFAULT_FILE))?,
+        let source = match file {
+            Some(file) => Some(source(file)?),
+            None if Path::new(DEFAULT_FILE).exists() => Some(source(Path::new(DEFAULT_FILE))?),
+            None => None,
+        };
+        let config = match &source {
+            Some(Source { file, text }) => parse(file, text).map_err(ConfigError::File)?,
             None => Config::default(),
         };
-        overlay(config, env)
+        let loaded = Loaded { source, ..overlay(config, env)? };
+        bounds(&loaded).map_or(Ok(()), |finding| Err(ConfigError::File(Box::new(finding))))?;
+        Ok(loaded)
     }
 }
 
-fn from_file(file: &Path) -> Result<Config, ConfigError> {
+fn source(file: &Path) -> Result<Source, ConfigError> {
     let shown = file.display().to_string();
     match std::fs::read_to_string(file) {
-        Ok(text) => parse(&shown, &text).map_err(ConfigError::File),
+        Ok(text) => Ok(Source { file: shown, text }),
         Err(error) => Err(ConfigError::Unreadable { file: shown, error }),
     }
+}
+
+/// Bounds that no number of replicas is within. Looked for when file and environment are laid over each other: each may set one of the two.
+fn bounds(Loaded { config, source, .. }: &Loaded) -> Option<Diagnostic> {
+    #[derive(Default, Deserialize)]
+    #[serde(default)]
+    struct Written {
+        bounds: WrittenBounds,
+    }
+    #[derive(Default, Deserialize)]
+    #[serde(default)]
+    struct WrittenBounds {
+        replicas_min: Option<Spanned<u64>>,
+        replicas_max: Option<Spanned<u64>>,
+    }
+    let (min, max) = (config.bounds.replicas_min, config.bounds.replicas_max);
+    if min <= max {
+        return None;
+    }
+    let message = format!("`replicas_min` {min} is above `replicas_max` {max}: nothing could be scaled");
+    let file = source.as_ref().map_or("the configuration", |source| &source.file);
+    let found = Diagnostic::error("config_value", file, message).help("lower `replicas_min`, or raise `replicas_max`");
+    let written = source.as_ref().and_then(|source| serde_saphyr::from_str::<Written>(&source.text).ok());
+    let place = written.and_then(|Written { bounds }| bounds.replicas_min.or(bounds.replicas_max));
+    Some(match (source, place) {
+        (Some(source), Some(at)) => {
+            let length = at.value.to_string().len();
+            found.at(&source.text, at.referenced.line() as usize, at.referenced.column() as usize, length)
+        }
+        _ => found,
+    })
 }
 
 fn parse(file: &str, text: &str) -> Result<Config, Box<Diagnostic>> {
@@ -77,12 +125,34 @@ fn diagnostic(file: &str, text: &str, error: &serde_saphyr::Error) -> Diagnostic
         }
         other => {
             let message = other.to_string();
-            ("config_value", message.lines().next().unwrap_or_default().to_string(), 1, None)
+            ("config_value", plain(message.lines().next().unwrap_or_default()), 1, None)
         }
     };
     let mut diagnostic = Diagnostic::error(code, file, message).at(text, place.0, place.1, length);
     diagnostic.help = help;
     diagnostic
+}
+
+/// The parser's message in words for people: without the place, which is shown beside it, and without the parser's own names of things.
+fn plain(message: &str) -> String {
+    let message = message.split(" at line ").next().unwrap_or(message);
+    if let Some(key) = message.strip_prefix("missing field ") {
+        return format!("the key {key} is missing here");
+    }
+    if let Some(rest) = message.strip_prefix("duplicate mapping key: ") {
+        return format!("the key {} is written twice", rest.split(", set ").next().unwrap_or(rest));
+    }
+    let said = match message {
+        "expected mapping start" => "expected keys with values, as in `key: value`",
+        "expected sequence start" => "expected a list, as in [a, b]",
+        "expected string scalar" => "expected text",
+        "invalid boolean" => "expected true or false",
+        "invalid u8" | "invalid u16" | "invalid u32" | "invalid u64" | "invalid usize" => {
+            "expected a whole number that is not negative"
+        }
+        other => other,
+    };
+    said.to_string()
 }
 
 /// Lays `RUNBOOKD_…` variables over a configuration.
@@ -135,7 +205,7 @@ fn overlay(config: Config, env: impl Iterator<Item = (String, String)>) -> Resul
         };
         config.reload.insert(target, read.map_err(wrong)?);
     }
-    Ok(Loaded { config, warnings })
+    Ok(Loaded { config, warnings, source: None })
 }
 
 /// Sets the leaf at a pointer that was made from this tree.
@@ -286,7 +356,7 @@ mod tests {
         let file = "listen: 127.0.0.1:1\ncluster: sim\nlog: { format: json }\nslack: { channel: '#a' }\n";
         let config = parse("runbookd.yaml", file).expect("valid");
         let set = env(&[("RUNBOOKD_LISTEN", "127.0.0.1:2"), ("RUNBOOKD_RUNS_POLL_EVERY", "100ms"), ("HOME", "/")]);
-        let Loaded { config, warnings } = overlay(config, set).expect("valid");
+        let Loaded { config, warnings, .. } = overlay(config, set).expect("valid");
         assert_eq!((config.listen.as_str(), config.slack.channel.as_str()), ("127.0.0.1:2", "#a"));
         assert_eq!((config.cluster, config.log.format), (ClusterKind::Sim, LogFormat::Json));
         assert_eq!(config.runs.poll_every, Duration::from_millis(100));
@@ -366,6 +436,24 @@ mod tests {
     }
 
     #[test]
+    fn bounds_that_nothing_is_within_are_refused_wherever_they_come_from() {
+        let check = |text: &str, set: &[(&str, &str)], place: Option<(usize, usize)>| {
+            let config = parse("runbookd.yaml", text).expect("valid by itself");
+            let source = Source { file: "runbookd.yaml".into(), text: text.into() };
+            let loaded = Loaded { source: Some(source), ..overlay(config, env(set)).expect("valid by itself") };
+            let found = bounds(&loaded);
+            assert_eq!(found.as_ref().map(|found| (found.line, found.column)), place, "{text}: {found:?}");
+        };
+        check("bounds: { replicas_min: 2, replicas_max: 2 }\n", &[], None);
+        check("bounds: { replicas_min: 5, replicas_max: 2 }\n", &[], Some((1, 25)));
+        check("bounds:\n  replicas_max: 2\n", &[("RUNBOOKD_BOUNDS_REPLICAS_MIN", "5")], Some((2, 17)));
+        check("listen: a\n", &[("RUNBOOKD_BOUNDS_REPLICAS_MAX", "1")], None);
+        let set = [("RUNBOOKD_BOUNDS_REPLICAS_MAX", "1"), ("RUNBOOKD_BOUNDS_REPLICAS_MIN", "2")];
+        check("listen: a\n", &set, Some((0, 0)));
+        check("bounds: { replicas_min: 5 }\n", &[("RUNBOOKD_BOUNDS_REPLICAS_MIN", "1")], None);
+    }
+
+    #[test]
     fn a_wrong_value_names_its_variable() {
         for (variable, value, word) in [
             ("RUNBOOKD_RUNS_POLL_EVERY", "soon", "duration"),
@@ -393,15 +481,26 @@ mod tests {
             ("slack:\n  chanel: '#x'\n", 2, 3, "did you mean channel?"),
             ("cluster: podman\n", 1, 10, "expected one of docker, sim"),
             ("listen: a\nrules: [\n", 0, 0, ""),
-            ("intake: { timeout: soon }\n", 0, 0, ""),
+            ("runs: { poll_every: soon }\n", 0, 0, "\"soon\" is no duration; expected for example 90s, 5m or 1h30m"),
+            ("alertmanager: x\n", 0, 0, "expected keys with values, as in `key: value`"),
+            ("groups: { sre: ann }\n", 0, 0, "expected a list, as in [a, b]"),
+            ("intake: { body_limit_mib: many }\n", 0, 0, "expected a whole number that is not negative"),
+            ("bounds: { replicas_max: -1 }\n", 0, 0, "expected a whole number that is not negative"),
+            ("insecure: perhaps\n", 0, 0, "expected true or false"),
+            ("listen: [a]\n", 0, 0, "expected text"),
+            ("freezes: { a: { reason: x } }\n", 0, 0, "the key `when` is missing here"),
+            ("freezes: { a: { when: 5, reason: x } }\n", 0, 0, "expected a window of time, or a list of them"),
+            ("brake: { targets: 3 }\n", 0, 0, "\"3\" is no budget; write for example `3 per 1h`"),
             ("reload: { a: { template: a.j2 } }\n", 0, 0, ""),
-            ("listen: a\nlisten: b\n", 0, 0, ""),
+            ("listen: a\nlisten: b\n", 0, 0, "the key listen is written twice"),
         ];
-        for (text, line, column, help) in cases {
+        for (text, line, column, says) in cases {
             let found = parse("runbookd.yaml", text).expect_err(text);
             if line > 0 {
                 assert_eq!((found.line, found.column), (line, column), "{found}");
-                assert_eq!(found.help.as_deref(), Some(help));
+                assert_eq!(found.help.as_deref(), Some(says));
+            } else if !says.is_empty() {
+                assert_eq!(found.message, says, "{text}");
             }
             assert!(found.line > 0 && !found.message.is_empty(), "{found:?}");
         }

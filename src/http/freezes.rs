@@ -11,6 +11,8 @@ use crate::model::freeze::{FreezeId, Scope};
 use axum::Json;
 use axum::extract::{Path, Request, State};
 use jiff::Timestamp;
+use jiff::civil::DateTime;
+use jiff::tz::TimeZone;
 use std::sync::Arc;
 
 pub async fn list(State(shared): State<Arc<Shared>>) -> Result<Json<FreezeList>, Problem> {
@@ -65,8 +67,33 @@ fn parsed<T>(read: Result<T, String>) -> Result<T, Problem> {
 fn instant(text: &str) -> Result<Timestamp, String> {
     let zoned = || text.parse::<jiff::Zoned>().map(|zoned| zoned.timestamp());
     text.parse().or_else(|_| zoned()).map_err(|_| {
-        format!("{text:?} is no instant; expected for example 2026-12-24T08:00:00Z, or 2026-12-24T08:00[Europe/Berlin]")
+        let expected =
+            "expected for example 2026-12-24T08:00:00Z, 2026-12-24T08:00+01:00, or 2026-12-24T08:00[Europe/Berlin]";
+        let zone = text.split_once('[').and_then(|(_, zone)| zone.strip_suffix(']'));
+        if let Some(zone) = zone.filter(|zone| TimeZone::get(zone).is_err()) {
+            return format!("{zone:?} is no time zone; expected an IANA name such as Europe/Berlin, or UTC");
+        }
+        if zone.is_none() && text.parse::<DateTime>().is_ok() {
+            return format!("{text:?} does not say in which time zone; {expected}");
+        }
+        format!("{text:?} is no instant; {expected}")
     })
+}
+
+/// A name that is written somewhere, and cannot be ended from here.
+fn written(live: &Live, name: &str) -> Option<Problem> {
+    let app = live.need_app().ok()?;
+    if app.parts.config.freezes.contains_key(name) {
+        return Some(Problem::malformed(format!(
+            "{name} is a freeze of the configuration: it ends with its window, or when it is taken out of `freezes:` and runbookd is started anew"
+        )));
+    }
+    let catalog = live.catalog.load();
+    let rule = catalog.rule(name).filter(|rule| !rule.freeze.is_empty())?;
+    Some(Problem::malformed(format!(
+        "{name} is a rule with a freeze of its own: it ends with its window, or when it is taken out of `guards.freeze` at {}",
+        rule.place
+    )))
 }
 
 pub async fn end(
@@ -74,9 +101,9 @@ pub async fn end(
     Path(id): Path<String>,
     request: Request,
 ) -> Result<Json<FreezeView>, Problem> {
-    let id: FreezeId = query::id(&id)?;
-    let command = command(&shared, request).await?;
     let live = shared.need_live()?;
+    let id: FreezeId = query::id(&id).map_err(|problem| written(&live, &id).unwrap_or(problem))?;
+    let command = command(&shared, request).await?;
     let ended = live.need_app()?.unfreeze(id, &command.by).await?.into();
     Ok(Json(FreezeView { in_force: false, ..ended }))
 }

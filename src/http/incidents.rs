@@ -4,7 +4,7 @@ use crate::http::body;
 use crate::http::problem::Problem;
 use crate::http::query;
 use crate::http::shared::{Live, Shared};
-use crate::http::view::{Command, IncidentDetail, IncidentPage, IncidentView, RunView};
+use crate::http::view::{Command, IncidentDetail, IncidentPage, IncidentView};
 use crate::model::incident::{Incident, IncidentId};
 use crate::ports::{IncidentFilter, RunFilter};
 use axum::Json;
@@ -72,7 +72,7 @@ async fn detail(live: &Live, incident: Incident) -> Result<IncidentDetail, Probl
     Ok(IncidentDetail {
         incident: incident.into(),
         transitions: transitions.into_iter().map(Into::into).collect(),
-        run_summaries: runs.iter().map(RunView::from).collect(),
+        run_summaries: super::runs::views(live, &runs).await?,
         levels,
     })
 }

@@ -133,7 +133,14 @@ mod tests {
         check("Rule", &RuleView::from(&Rule::matching("", Vec::new())));
         let step = UndoStepView { seq: 0, did: "x".into(), undo: "does".into(), what: "x".into() };
         check("UndoStep", &step);
-        let plan = UndoView { run: RunId(1), plan: "x".into(), refused: None, steps: vec![step], source: "x".into() };
+        let plan = UndoView {
+            run: RunId(1),
+            plan: "x".into(),
+            refused: None,
+            stopped: None,
+            steps: vec![step],
+            source: "x".into(),
+        };
         check("Undo", &plan);
         check("UndoRequest", &UndoRequest { by: "me".into(), reason: String::new(), plan: "x".into() });
         check("UndoStarted", &UndoStarted { incident: IncidentId(1), run: Some(RunId(1)) });

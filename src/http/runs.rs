@@ -2,9 +2,9 @@
 
 use crate::http::problem::Problem;
 use crate::http::query;
-use crate::http::shared::Shared;
+use crate::http::shared::{Live, Shared};
 use crate::http::view::{RunDetail, RunPage, RunView};
-use crate::model::run::RunId;
+use crate::model::run::{Run, RunId, RunState};
 use crate::ports::RunFilter;
 use axum::Json;
 use axum::extract::{Path, State};
@@ -27,7 +27,20 @@ pub async fn list(State(shared): State<Arc<Shared>>, uri: Uri) -> Result<Json<Ru
     let more = found.len() > size;
     found.truncate(size);
     let next = found.last().filter(|_| more).map(|run| run.id);
-    Ok(Json(RunPage { runs: found.iter().map(RunView::from).collect(), next }))
+    Ok(Json(RunPage { runs: views(&live, &found).await?, next }))
+}
+
+/// Those that are suspended with what they wait for.
+pub async fn views(live: &Live, runs: &[Run]) -> Result<Vec<RunView>, Problem> {
+    let mut views = Vec::with_capacity(runs.len());
+    for run in runs {
+        let view = RunView::from(run);
+        views.push(match run.state {
+            RunState::Suspended => view.waiting(&live.journal.steps(run.id).await?),
+            _ => view,
+        });
+    }
+    Ok(views)
 }
 
 pub async fn show(State(shared): State<Arc<Shared>>, Path(id): Path<String>) -> Result<Json<RunDetail>, Problem> {

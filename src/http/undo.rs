@@ -11,11 +11,16 @@ use axum::extract::{Path, Request, State};
 use axum::http::StatusCode;
 use std::sync::Arc;
 
+/// Letters of a plan's hash that people must give at least.
+const HASH_LETTERS: usize = 8;
+
 pub async fn plan(State(shared): State<Arc<Shared>>, Path(id): Path<String>) -> Result<Json<UndoView>, Problem> {
     let id: RunId = query::id(&id)?;
     let live = shared.need_live()?;
-    let planned = live.need_app()?.plan_undo(id).await?;
-    Ok(Json(UndoView::of(id, &planned)))
+    let app = live.need_app()?;
+    let planned = app.plan_undo(id).await?;
+    let stopped = app.stopped(&planned.undoes.rule);
+    Ok(Json(UndoView::of(id, &planned, stopped)))
 }
 
 pub async fn start(
@@ -29,6 +34,12 @@ pub async fn start(
     let wish: UndoRequest = body::command(&shared, &head.headers, body).await?;
     if wish.by.trim().is_empty() {
         return Err(Problem::malformed("\"by\" says who commands; it cannot be empty"));
+    }
+    if wish.plan.len() < HASH_LETTERS {
+        return Err(Problem::malformed(format!(
+            "\"plan\" is {:?}; expected at least the first {HASH_LETTERS} letters of the plan, as it was shown",
+            wish.plan
+        )));
     }
     let incident = live.need_app()?.undo(id, &wish.plan, &wish.by, &wish.reason).await?;
     let started = UndoStarted { incident: incident.id, run: incident.runs.last().copied() };

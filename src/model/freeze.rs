@@ -130,6 +130,12 @@ impl Window {
         Ok(Window { span, zone, text: words.join(" ") })
     }
 
+    /// When it is over for good; `None`: it comes again, or is not over at `now`.
+    pub fn past(&self, now: Timestamp) -> Option<Timestamp> {
+        let Span::Once(_, to) = self.span else { return None };
+        self.zone.to_ambiguous_timestamp(to).later().ok().filter(|end| *end <= now)
+    }
+
     /// When the window that `now` stands in ends; `None`: it stands in none. An hour that the clock tells twice, or leaves out, never makes it shorter.
     pub fn end(&self, now: Timestamp) -> Option<Timestamp> {
         let today = now.to_zoned(self.zone.clone()).date();
@@ -236,6 +242,19 @@ mod tests {
         check(feast, "2026-12-23T10:59:59Z", None);
         check(feast, "2026-12-31T23:00:00Z", Some("2027-01-02T07:00:00Z"));
         check(feast, "2027-12-31T23:00:00Z", None);
+    }
+
+    #[test]
+    fn a_window_between_two_dates_is_over_for_good_one_day() {
+        let now = "2026-01-02T07:00:00Z".parse().expect("a time");
+        for (window, past) in [
+            ("2025-12-23 12:00 - 2026-01-02 08:00 Europe/Berlin", true),
+            ("2025-12-23 12:00 - 2026-01-02 08:01 Europe/Berlin", false),
+            ("Thu 08:00 - Fri 06:00", false),
+            ("01:00 - 06:00", false),
+        ] {
+            assert_eq!(Window::parse(window).expect(window).past(now).is_some(), past, "{window}");
+        }
     }
 
     #[test]

@@ -199,7 +199,10 @@ impl std::str::FromStr for Share {
             Some(percent) => percent.parse().ok().filter(|percent| (1..=100).contains(percent)).map(Share::Percent),
             None => text.trim().parse().ok().filter(|count| *count >= 1).map(Share::Count),
         };
-        read.ok_or_else(|| format!("{text:?} is no part of a whole; write for example 2, or 25%"))
+        read.ok_or_else(|| match text.trim().trim_end_matches('%').parse::<i64>() {
+            Ok(_) => format!("{text:?} is out of bounds; from 1% to 100%, or a number from 1 on"),
+            Err(_) => format!("{text:?} is no part of a whole; write for example 2, or 25%"),
+        })
     }
 }
 
@@ -309,9 +312,18 @@ mod tests {
             let share: Share = text.parse().expect(text);
             assert_eq!((share.of(total), share.to_string().as_str()), (of, text), "of {total}");
         }
-        for text in ["", "0", "0%", "101%", "-1", "half", "% 5"] {
+        let (no_share, too_much) = ("write for example 2, or 25%", "from 1% to 100%, or a number from 1 on");
+        for (text, says) in [
+            ("", no_share),
+            ("0", too_much),
+            ("0%", too_much),
+            ("101%", too_much),
+            ("-1", too_much),
+            ("half", no_share),
+            ("% 5", no_share),
+        ] {
             let error = text.parse::<Share>().expect_err(text);
-            assert!(error.contains("write for example"), "{error}");
+            assert!(error.ends_with(says), "{error}");
         }
         let read = |text: &str| serde_json::from_str::<AtOnce>(text).expect(text);
         let expect = AtOnce { services: Some(Share::Percent(25)), nodes: Some(Share::Count(1)) };

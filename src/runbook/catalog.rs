@@ -13,6 +13,7 @@ use crate::model::index::Index;
 use crate::model::label::Labels;
 use crate::model::rule::{Expects, Rule};
 use crate::model::run::{Handler, Sources};
+use jiff::Timestamp;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
@@ -93,7 +94,8 @@ impl Catalog {
         let mut found = files.unreadable.clone();
         let (programs, compiled, broken) = compile(&files, runbooks, previous, &mut found);
         let parsed = parse(&files, rules, previous);
-        let mut checker = Checker { programs: &programs, broken, offers, names: HashMap::new(), found: &mut found };
+        let mut checker =
+            Checker { programs: &programs, broken, offers, runbooks, names: HashMap::new(), found: &mut found };
         for file in &parsed {
             checker.found.extend(file.findings.iter().cloned());
             for rule in &file.rules {
@@ -111,6 +113,58 @@ impl Catalog {
         tidy(&mut warnings);
         let rules = parsed.iter().flat_map(|file| &file.rules).map(|written| written.rule.clone()).collect();
         Ok(Catalog { warnings, digest: files.digest, compiled, parsed, ..Catalog::new(rules, programs) })
+    }
+
+    /// Refuses what nobody could ever approve. `groups` are the configuration's: who belongs to each.
+    pub fn with_people(self, groups: &BTreeMap<String, Vec<String>>) -> Result<Catalog, Vec<Diagnostic>> {
+        let mut found = Vec::new();
+        for (file, Written { rule, places }) in self.written() {
+            let asked = &rule.approve;
+            let may: BTreeSet<&String> = asked
+                .by
+                .iter()
+                .flat_map(|name| groups.get(name).map_or(std::slice::from_ref(name), |all| all))
+                .collect();
+            if asked.by.is_empty() || may.len() >= asked.people as usize {
+                continue;
+            }
+            let message = match may.len() {
+                1 => format!("{} people must approve, and only one may", asked.people),
+                few => format!("{} people must approve, and only {few} may", asked.people),
+            };
+            let place = places.approvers;
+            let finding = Diagnostic::error("rule_approvers", &file.file, message);
+            found.push(
+                finding
+                    .at(&file.text, place.line, place.column, place.length)
+                    .help("lower `people`, or add people or a group of the configuration's `groups` to `by`"),
+            );
+        }
+        if found.is_empty() {
+            return Ok(self);
+        }
+        found.extend(self.warnings);
+        tidy(&mut found);
+        Err(found)
+    }
+
+    /// The windows of rules that are over for good: what they were written for would be changed again.
+    pub fn past_freezes(&self, now: Timestamp) -> Vec<Diagnostic> {
+        let mut found = Vec::new();
+        for (file, Written { rule, places }) in self.written() {
+            for (window, place) in rule.freeze.iter().zip(&places.freeze) {
+                let Some(end) = window.past(now) else { continue };
+                let message = format!("this freeze is over since {}: it holds nothing any more", minute(end));
+                let finding = Diagnostic::error("rule_past_freeze", &file.file, message).warning();
+                let finding = finding.at(&file.text, place.line, place.column, place.length);
+                found.push(finding.help("remove it, or write the dates that are meant"));
+            }
+        }
+        found
+    }
+
+    fn written(&self) -> impl Iterator<Item = (&RuleFile, &Written)> {
+        self.parsed.iter().flat_map(|file| file.rules.iter().map(move |written| (&**file, written)))
     }
 
     pub fn rule(&self, name: &str) -> Option<&Arc<Rule>> {
@@ -143,6 +197,11 @@ fn tidy(findings: &mut Vec<Diagnostic>) {
     let key = |one: &Diagnostic| (one.file.clone(), one.line, one.column, one.code.clone(), one.message.clone());
     findings.sort_by_cached_key(key);
     findings.dedup();
+}
+
+/// An instant as a window writes its ends.
+fn minute(at: Timestamp) -> impl std::fmt::Display {
+    at.strftime("%Y-%m-%d %H:%MZ")
 }
 
 fn unreachable(files: &[Arc<RuleFile>]) -> Vec<Diagnostic> {
@@ -262,6 +321,8 @@ struct Checker<'a> {
     /// They exist but do not compile, which is said elsewhere.
     broken: BTreeSet<String>,
     offers: &'a Offers,
+    /// Their directory, for people.
+    runbooks: &'a Path,
     /// Where each name was first given.
     names: HashMap<String, String>,
     found: &'a mut Vec<Diagnostic>,
@@ -307,6 +368,7 @@ impl Checker<'_> {
                     error("rule_no_handler", place, message, Some(help));
                 }
                 params(rule, places, program, &mut error);
+                self.grants(rule, places, program, &mut error);
             }
             _ => {}
         }
@@ -332,11 +394,40 @@ impl Checker<'_> {
             error("rule_no_prometheus", places.promql, message, Some(help));
         }
         // Not everybody has every target of a rule that is shipped: what is there is reloaded, and a run that misses one asks people.
-        let unknown = |finding: Diagnostic| match finding.code == "rule_unknown_target" {
+        // What is not granted may stand in a branch that this rule's parameters never take.
+        let unknown = |finding: Diagnostic| match ["rule_unknown_target", "rule_no_grant"].contains(&&*finding.code) {
             true => finding.warning(),
             false => finding,
         };
         self.found.extend(findings.into_iter().map(unknown));
+    }
+}
+
+impl Checker<'_> {
+    /// What the runs of this rule may come to call, and would be denied.
+    fn grants(
+        &self,
+        rule: &Rule,
+        places: &rules::Places,
+        program: &Program,
+        error: &mut impl FnMut(&str, Place, String, Option<String>),
+    ) {
+        let started = [rule_handler(rule, program), rule.on.is_none().then_some(Handler::OnResolved)];
+        let mut told = BTreeSet::new();
+        for call in program.effects.iter().filter(|call| started.contains(&Some(call.handler))) {
+            let granted = rule.allow.iter().any(|grant| grant.primitive == call.primitive);
+            if granted || !told.insert(call.primitive) {
+                continue;
+            }
+            let file = self.runbooks.join(&call.file);
+            let at = format!("{}:{}:{}", file.display(), call.line, call.column);
+            let message = format!("the runbook calls `{}` at {at}, which `allow` does not grant", call.primitive);
+            let help = format!(
+                "a run that gets there is denied: add an entry `- {}: …` to `allow`, or name another runbook",
+                call.primitive
+            );
+            error("rule_no_grant", places.grants, message, Some(help));
+        }
     }
 }
 

@@ -50,6 +50,19 @@ impl Node {
         }
     }
 
+    /// The entry of a map, with the place of its key.
+    pub fn entry(&self, name: &str) -> Option<(Place, &Node)> {
+        let Value::Map(entries) = &self.value else { return None };
+        entries.iter().find(|(key, _)| key.name == name).map(|(key, value)| (key.place, value))
+    }
+
+    pub fn items(&self) -> Option<&[Node]> {
+        match &self.value {
+            Value::List(all) => Some(all),
+            _ => None,
+        }
+    }
+
     /// What stands here, for a message.
     pub fn kind(&self) -> &'static str {
         match self.value {

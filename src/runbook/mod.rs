@@ -12,6 +12,7 @@ pub mod files;
 mod modules;
 pub mod primitives;
 pub mod program;
+pub mod reach;
 pub mod reference;
 pub mod rules;
 pub mod sandbox;

@@ -3,6 +3,7 @@
 use super::budget::Meter;
 use super::check::{self, File, Functions, Import, functions, imports};
 use super::program::parse;
+use super::reach::Calls;
 use super::sandbox::{self, Modules, Pinned};
 use super::session::Session;
 use super::{failure, sandbox::module_file};
@@ -35,9 +36,15 @@ pub struct ModuleFile {
     functions: Functions,
     /// What the lint finds in it. That depends on what it imports, and on nothing of the program that reaches it.
     findings: OnceLock<Vec<Diagnostic>>,
+    calls: OnceLock<Calls>,
 }
 
 impl ModuleFile {
+    /// What its functions call, looked for once.
+    pub fn calls(&self) -> &Calls {
+        self.calls.get_or_init(|| Calls::of(&self.ast))
+    }
+
     /// What is wrong with it, looked for once. `modules` holds the functions of every module that it imports.
     pub fn findings(&self, modules: &BTreeMap<String, Functions>) -> &[Diagnostic] {
         self.findings.get_or_init(|| check::file(&self.file, &self.ast, modules))
@@ -155,7 +162,14 @@ impl Builder<'_> {
                 module.set_id(file.name.as_str());
                 module.build_index();
                 let (module, functions) = (module.into(), functions(&ast));
-                let compiled = Arc::new(ModuleFile { file, ast, module, functions, findings: OnceLock::new() });
+                let compiled = Arc::new(ModuleFile {
+                    file,
+                    ast,
+                    module,
+                    functions,
+                    findings: OnceLock::new(),
+                    calls: OnceLock::new(),
+                });
                 self.shelf.put(path, &compiled);
                 self.add(path, compiled);
             }

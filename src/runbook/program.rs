@@ -3,6 +3,7 @@
 use super::budget::Meter;
 use super::check::{self, File};
 use super::modules::{self, Shelf};
+use super::reach::{self, EffectCall};
 use super::sandbox::{self, COMPILER, Modules, Pinned};
 use super::session::Session;
 use super::{failure, value};
@@ -24,6 +25,8 @@ pub struct Program {
     /// What `defaults()` declares: the parameters, with their values.
     pub defaults: BTreeMap<String, Value>,
     pub handlers: Vec<Handler>,
+    /// What its handlers can change.
+    pub effects: Vec<EffectCall>,
     /// Its syntax tree, made when it is first run: one takes twenty times the room of its text, and of a thousand runbooks few run.
     ast: OnceLock<AST>,
     modules: Modules,
@@ -111,6 +114,7 @@ fn compile(sources: &Sources, shelf: &Shelf) -> Result<(Program, Vec<Diagnostic>
     if !errors.is_empty() {
         return Err(errors);
     }
+    let effects = reach::effects(&main.name, &ast, &compiled.files, &handlers);
     let modules: Modules = Arc::new(compiled.modules);
     let defaults = defaults(&main, &ast, &modules).map_err(|error| vec![*error])?;
     let sources = Sources {
@@ -125,6 +129,7 @@ fn compile(sources: &Sources, shelf: &Shelf) -> Result<(Program, Vec<Diagnostic>
         sources: Arc::new(sources),
         defaults,
         handlers,
+        effects,
         ast: OnceLock::new(),
         modules,
     };

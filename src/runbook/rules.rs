@@ -34,6 +34,9 @@ pub const CODES: &[(&str, &str)] = &[
     ("rule_promql", "an expression of PromQL is malformed, or a template stands where it must not"),
     ("rule_no_prometheus", "the rule asks Prometheus, and the configuration does not say where that is"),
     ("rule_unknown_primitive", "a grant names no primitive"),
+    ("rule_no_grant", "a warning: the runbook calls what `allow` does not grant"),
+    ("rule_approvers", "fewer people may approve than are wanted"),
+    ("rule_past_freeze", "a warning: a freeze is over for good"),
     ("rule_needless_grant", "a grant names a primitive that needs none"),
     ("rule_without_runbook", "a key makes no sense without `runbook`"),
     ("rule_unknown_runbook", "there is no such runbook"),
@@ -59,6 +62,12 @@ pub struct Places {
     pub params: BTreeMap<String, (Place, Place)>,
     /// The target of each grant, in order.
     pub allow: Vec<Place>,
+    /// The key `allow`; where there is none, the runbook.
+    pub grants: Place,
+    /// `approve.people`; where it is not written, `approve`.
+    pub approvers: Place,
+    /// The windows of `guards.freeze`, in order.
+    pub freeze: Vec<Place>,
     /// The expression of `verify.promql`.
     pub promql: Place,
     /// `verify.within`, where the runbook is to say what is expected.
@@ -165,9 +174,9 @@ impl Reader<'_> {
         rule.by = fields.get("by").map(|by| self.by(by)).unwrap_or_default();
         rule.tags = fields.get("tags").map(|tags| self.tags(tags)).unwrap_or_default();
         self.runbook(&fields, &mut rule, &mut places);
-        self.mode(&fields, &mut rule);
+        self.mode(&fields, &mut rule, &mut places);
         if let Some(guards) = fields.get("guards") {
-            self.guards(guards, &mut rule);
+            self.guards(guards, &mut rule, &mut places);
         }
         let retry_after = fields.get("retry_after").and_then(|node| self.duration(node, "`retry_after`", 0, DAY));
         rule.retry_after = retry_after.unwrap_or(rule.retry_after);
@@ -281,6 +290,7 @@ impl Reader<'_> {
             return;
         };
         places.runbook = node.place;
+        places.grants = fields.place("allow").unwrap_or(node.place);
         rule.runbook = self.text(node, "`runbook`").and_then(|name| match name.strip_suffix(".rhai") {
             None => Some(name),
             Some(stem) => {

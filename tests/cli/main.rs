@@ -64,9 +64,31 @@ fn wrong_usage_and_wrong_configuration_end_with_2_and_say_what_is_right() {
         assert_eq!((code, stdout.as_str()), (2, ""), "{args:?}: {stderr}");
         assert!(stderr.contains(word), "{args:?}: {stderr}");
     }
+    let (code, _, stderr) = run(&["approve", "i1"], &[("RUNBOOKD_SERVER", "http://127.0.0.1:1")], &[]);
+    assert!(code == 2 && !stderr.contains("--server"), "{stderr}");
+    let (code, _, stderr) = run(&["runs"], &[("RUNBOOKD_SERVER", "http://127.0.0.1:1")], &[]);
+    assert!(code == 1 && stderr.contains("http://127.0.0.1:1:"), "{stderr}");
     let (code, _, stderr) = run(&["config"], &[("RUNBOOKD_RUNS_POLL_EVERY", "soon")], &[]);
     assert_eq!(code, 2);
     assert!(stderr.contains("RUNBOOKD_RUNS_POLL_EVERY") && stderr.contains("5m"), "{stderr}");
+}
+
+#[test]
+fn check_points_at_what_of_the_configuration_holds_nothing() {
+    let file = "freezes:
+  feast:
+    when: [\"22:00 - 06:00\", \"2020-12-23 00:00 - 2021-01-02 08:00\"]
+    reason: feast
+  gone: { when: \"22:00 - 06:00\", reason: x, rules: [nobody] }
+";
+    let (code, stdout, _) = run(&["check"], &[], &[("runbookd.yaml", file)]);
+    assert_eq!(code, 0, "{stdout}");
+    for word in ["runbookd.yaml:3:29", "over since 2021-01-02 08:00Z", "runbookd.yaml:5:3", "nobody"] {
+        assert!(stdout.contains(word), "no {word:?} in\n{stdout}");
+    }
+    let file = "bounds: { replicas_min: 5, replicas_max: 2 }\n";
+    let (code, _, stderr) = run(&["check"], &[], &[("runbookd.yaml", file)]);
+    assert!(code == 2 && stderr.contains("runbookd.yaml:1:25") && stderr.contains("is above"), "{stderr}");
 }
 
 #[test]
@@ -75,6 +97,32 @@ fn without_ca_certificates_it_says_that_they_are_missing() {
     let (code, _, stderr) = run(&["serve"], &env, &[]);
     assert_ne!(code, 0);
     assert!(stderr.contains("CA certificates"), "{stderr}");
+}
+
+#[test]
+fn who_reads_no_further_has_read_enough_and_a_full_disk_is_a_failure() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let rules = root.join("rules").display().to_string();
+    let runbooks = root.join("runbooks").display().to_string();
+    for args in [
+        &["config"][..],
+        &["config", "--json"],
+        &["check", "--rules", &rules, "--runbooks", &runbooks],
+        &["explain", "--rules", &rules, "--runbooks", &runbooks, "alertname=X"],
+    ] {
+        let check = |out: Stdio, code: i32, word: &str| {
+            let output = runbookd(dir.path(), args).stdout(out).stderr(Stdio::piped()).output().expect("started");
+            let stderr = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(output.status.code(), Some(code), "{args:?}: {stderr}");
+            assert!(if word.is_empty() { stderr.is_empty() } else { stderr.contains(word) }, "{args:?}: {stderr}");
+        };
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        check(writer.into(), 0, "");
+        let full = std::fs::File::options().write(true).open("/dev/full").expect("there is one");
+        check(full.into(), 1, "No space left");
+    }
 }
 
 #[test]
@@ -108,7 +156,7 @@ fn a_server_that_is_not_there_or_may_not_start_says_how_to_mend_it() {
         (&["demo", "--rules", "gone"], "--rules"),
     ] {
         let (code, stdout, stderr) = run(args, &[], &[]);
-        assert_eq!(code, 1, "{args:?}: {stdout}{stderr}");
+        assert_eq!((code, stdout.as_str()), (1, ""), "{args:?}: {stderr}");
         assert!(stderr.contains(word), "{args:?}: {stderr}");
     }
 }

@@ -134,17 +134,24 @@ fn undo_is_shown_first_and_done_by_its_plan() {
     let plan = bed.json(&["undo", "r1"]);
     assert_eq!((&plan["steps"][0]["undo"], &plan["refused"]), (&json!("does"), &Value::Null), "{plan}");
     let hash = plan["plan"].as_str().expect("a hash");
-    assert!(shown.contains(&format!("to carry it out: runbookd undo r1 --yes --plan {hash}")), "{shown}");
+    assert!(shown.contains(&format!("to carry it out: runbookd undo r1 --yes --plan {}\n", &hash[..8])), "{shown}");
+    let hash = &hash[..8];
 
     bed.check(&["undo", "r9"], 1, &["there is no run r9"]);
     bed.check(&["undo", "i1"], 2, &["r42"]);
     bed.check(&["undo", "r1", "--plan", hash], 2, &["--yes"]);
-    bed.check(&["undo", "r1", "--yes", "--plan", "abc"], 1, &["the plan to undo r1 is another by now"]);
+    bed.check(&["undo", "r1", "--yes", "--plan", "12345678"], 1, &["the plan to undo r1 is another by now"]);
+    bed.check(&["undo", "r1", "--yes", "--plan", &hash[..7]], 2, &["at least the first 8 letters"]);
     bed.check(&["undo", "r1", "--yes", "--plan", hash], 1, &["service web is being worked on by incident i1"]);
     bed.check(&["incidents", "close", "i1", "--reason", "by hand"], 0, &["closed by ann: by hand"]);
     bed.check(&["pause", "let me look"], 0, &["runbookd resume"]);
     bed.check(&["undo", "r1", "--yes", "--plan", hash], 1, &["r1 cannot be undone now", "runbookd resume"]);
+    let stopped = ["paused (by ann: let me look); it goes on with `runbookd resume`", "carry it out after that"];
+    bed.check(&["undo", "r1"], 0, &stopped);
     bed.check(&["resume"], 0, &["resumed"]);
+    bed.check(&["freeze", "--for", "1h", "--reason", "x"], 0, &["f1"]);
+    bed.check(&["undo", "r1"], 0, &["frozen (f1 by ann", "runbookd unfreeze"]);
+    bed.check(&["unfreeze", "f1"], 0, &["f1 has ended"]);
 
     let done = ["started: incident i2, run r2", "runbookd incidents show i2"];
     let printed = bed.check(&["undo", "r1", "--yes", "--plan", hash, "--reason", "worse"], 0, &done);
@@ -227,6 +234,12 @@ fn a_plan_and_a_question_wait_for_a_word() {
     let commands = format!("runbookd approve i1 --plan {hash}    or: runbookd deny i1");
     assert!(shown.contains(&commands), "{shown}");
 
+    bed.check(&["runs"], 0, &["done (rehearsal)", "r1 is a rehearsal: it changed nothing"]);
+    bed.check(&["incidents", "show", "i1"], 0, &["done (rehearsal)", "r1 is a rehearsal"]);
+    bed.check(&["runs", "show", "r1"], 0, &["a rehearsal of scale_out.on_firing", "it changed nothing"]);
+    bed.check(&["incidents", "ack", "i1"], 0, &["ann has it"]);
+    let acked = bed.check(&["incidents"], 0, &["ACKED BY"]);
+    assert!(acked.lines().any(|line| line.contains("i1") && line.contains(" ann ")), "{acked}");
     bed.check(&["approve", "i1"], 2, &["--plan"]);
     bed.check(&["approve", "one", "--plan", hash], 2, &["i42"]);
     bed.check(&["approve", "i9", "--plan", hash], 1, &["there is no open incident i9"]);
@@ -253,6 +266,11 @@ fn a_plan_and_a_question_wait_for_a_word() {
 
     bed.fire("Odd", "web");
     bed.until(&["approvals"], |page| page["approvals"][0]["id"] == "i3");
+    bed.until(&["runs", "--incident", "i3"], |page| page["runs"][0]["state"] == "suspended");
+    for args in [&["runs", "--incident", "i3"][..], &["incidents", "show", "i3"]] {
+        let waits = bed.check(args, 0, &["suspended", "ask: Is it \"odd\"? (wait up to 30m, until "]);
+        assert!(!waits.contains("rehears"), "{waits}");
+    }
     let words = ["Is it \"odd\"?", r"runbookd answer i3 yes    or: runbookd answer i3 'it isn'\''t'"];
     bed.check(&["approvals"], 0, &words);
     bed.check(&["answer", "i3", "maybe"], 1, &["\"maybe\" is no answer; there are: yes, it isn't"]);
@@ -268,6 +286,7 @@ fn freezes_and_the_brake_are_made_listed_and_ended() {
     let rules = "rules:
   - { name: deploy-web, tags: [deploys], match: [alertname = New], by: [service], runbook: quiet }
   - { name: restarts, match: [alertname = Slow], by: [service], runbook: restarts, allow: [{ restart: '{{ service }}' }] }
+  - { name: nightly, match: [alertname = Never], runbook: quiet, guards: { freeze: '2099-01-01 00:00 - 2099-01-02 00:00' } }
 ";
     let config = "
 brake: { targets: null, effects: 1 per 1h }
@@ -275,13 +294,20 @@ freezes: { gala: { when: '2099-12-24 00:00 - 2099-12-25 00:00', reason: nobody i
 ";
     let restarts = [("quiet", "log(\"nothing\");"), ("restarts", "restart(alert.labels.service);")];
     let bed = Bed::new(config, rules, &restarts);
-    bed.check(&["freezes"], 0, &["gala", "no", "nobody is there"]);
+    bed.check(&["freezes"], 0, &["configuration: gala", "no", "nobody is there", "rule: nightly"]);
 
     bed.check(&["freeze", "--for", "2h"], 2, &["--reason"]);
     bed.check(&["freeze", "--reason", "load test"], 2, &["--for", "--until"]);
     bed.check(&["freeze", "--for", "soon", "--reason", "x"], 2, &["\"soon\" is no duration; expected for example 90s"]);
     bed.check(&["freeze", "--until", "soon", "--reason", "x"], 2, &["2026-12-24T08:00:00Z"]);
     bed.check(&["freeze", "--for", "2h", "--reason", " "], 2, &["cannot be empty"]);
+    for (until, word) in [
+        ("2026-12-24T08:00[Europe/Berln]", "\"Europe/Berln\" is no time zone"),
+        ("2026-12-24T08:00", "does not say in which time zone; expected for example 2026-12-24T08:00:00Z"),
+        ("24.12.2026", "is no instant"),
+    ] {
+        bed.check(&["freeze", "--until", until, "--reason", "x"], 2, &[word]);
+    }
     bed.check(&["freeze", "--until", "2020-01-01T00:00:00Z", "--reason", "x"], 1, &["over already"]);
     let wrong = ["there is no such rule", "did you mean deploy-web?"];
     bed.check(&["freeze", "--for", "2h", "--reason", "x", "--rule", "deploy-wep"], 1, &wrong);
@@ -291,16 +317,22 @@ freezes: { gala: { when: '2099-12-24 00:00 - 2099-12-25 00:00', reason: nobody i
     bed.check(&["freeze", "--for", "2h", "--reason", "load test", "--tag", "deploys"], 0, &made);
     let made = bed.json(&["freeze", "--for", "1h", "--reason", "the shop must not move"]);
     assert_eq!((&made["id"], &made["by"], &made["in_force"]), (&json!("f2"), &json!("ann"), &json!(true)), "{made}");
-    bed.check(&["freezes"], 0, &["f1", "f2", "yes", "ann", "load test", "the shop must not move"]);
+    bed.check(&["freezes"], 0, &["f1", "f2", "a person", "yes", "ann", "load test", "the shop must not move"]);
     let ids: Vec<Value> =
         bed.json(&["freezes"])["freezes"].as_array().expect("a list").iter().map(|one| one["id"].clone()).collect();
     assert!(ids.contains(&json!("f1")) && ids.contains(&json!("f2")), "{ids:?}");
     bed.fire("New", "web");
     bed.until_incident("i1", "held");
-    bed.check(&["incidents"], 0, &["FROZEN until", "(f2) the shop must not move", "held"]);
+    bed.check(
+        &["incidents"],
+        0,
+        &["FROZEN until", "(f2) the shop must not move; it ends with `runbookd unfreeze f2`", "held"],
+    );
 
     bed.check(&["unfreeze", "f9"], 1, &["there is no freeze f9, or it is over; `runbookd freezes` lists them"]);
-    bed.check(&["unfreeze", "gala"], 2, &["\"gala\" is no id"]);
+    bed.check(&["unfreeze", "gala"], 2, &["gala is a freeze of the configuration", "taken out of `freezes:`"]);
+    bed.check(&["unfreeze", "nightly"], 2, &["a rule with a freeze of its own", "rules.yaml:4"]);
+    bed.check(&["unfreeze", "an/other"], 2, &["\"an/other\" is no id"]);
     bed.check(&["unfreeze", "f2"], 0, &["f2 has ended; it was for everything"]);
     bed.check(&["unfreeze", "f2"], 1, &["there is no freeze f2"]);
     let ended = bed.json(&["unfreeze", "f1"]);

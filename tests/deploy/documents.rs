@@ -1,6 +1,7 @@
 //! What is written for people names what is there: files, commands with their flags, keys, variables, metrics.
 
 use clap::CommandFactory;
+use runbookd::adapters::cluster::sim::World;
 use runbookd::cli::Cli;
 use runbookd::config::Config;
 use runbookd::runbook::rules;
@@ -207,6 +208,14 @@ fn what_is_shown_of_rules_and_the_configuration_can_be_read() {
         "only {rules_read} and {configs_read} were found: the test no longer sees them"
     );
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn the_world_that_is_shown_is_one() {
+    let text = read(&root().join("docs/simulator.md"));
+    let block = text.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next()).expect("a world");
+    let world = World::parse(block).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!((world.services.len(), world.nodes().len(), world.jobs.len()), (3, 3, 1));
 }
 
 #[test]

@@ -65,16 +65,20 @@ async fn an_undo_says_who_and_which_plan() {
         (r#"{"by":"ann"}"#, 400, "plan"),
         (r#"{"plan":"x"}"#, 400, "by"),
         (r#"{"by":" ","plan":"x"}"#, 400, "who commands"),
-        (r#"{"by":"ann","plan":"x"}"#, 409, "another by now"),
+        (r#"{"by":"ann","plan":"1234567"}"#, 400, "at least the first 8 letters"),
+        (r#"{"by":"ann","plan":"12345678"}"#, 409, "another by now"),
     ] {
         let detail = stage.post("/api/v1/runs/r1/undo", body.as_bytes()).await.problem(status);
         assert!(detail.contains(word), "{body}: {detail}");
     }
     let plan = stage.get("/api/v1/runs/r1/undo").await.json();
+    assert_eq!(plan["stopped"], Value::Null);
     stage.post("/api/v1/pause", br#"{"by":"bob","reason":"migration"}"#).await;
     let wish = json!({ "by": "ann", "plan": plan["plan"] });
     let detail = stage.post("/api/v1/runs/r1/undo", wish.to_string().as_bytes()).await.problem(409);
     assert!(detail.contains("paused (by bob: migration)"), "{detail}");
+    let stopped = stage.get("/api/v1/runs/r1/undo").await.json()["stopped"].to_string();
+    assert!(stopped.contains("paused (by bob: migration)") && stopped.contains("runbookd resume"), "{stopped}");
     assert_eq!(replicas(&stage).await, 3);
     stage.stop().await;
 }

@@ -2,6 +2,7 @@
 
 use super::server::Server;
 use crate::cli::client::Client;
+use crate::cli::out;
 use crate::cli::runs::{call, what};
 use crate::cli::table::{colours, name_of};
 use crate::http::view::{IncidentDetail, IncidentPage, RunDetail, StepView};
@@ -59,6 +60,9 @@ impl Journal {
             self.tell(server.printed());
             if reached(self) {
                 return Ok(());
+            }
+            if out::ended() {
+                bail!("nobody reads on");
             }
             if server.ended() {
                 bail!("the server ended by itself while the demo waited for {what}");

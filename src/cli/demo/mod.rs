@@ -5,6 +5,7 @@ mod follow;
 mod server;
 
 use crate::cli::client::Client;
+use crate::cli::out;
 use crate::cli::table::colours;
 use crate::model::incident::State;
 use crate::model::step::Outcome;
@@ -52,6 +53,8 @@ pub struct DemoArgs {
 pub async fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
+    // The terminal was closed: nothing is left behind then, either.
+    let mut hangup = signal(SignalKind::hangup())?;
     let rules = directory(&args.rules, "--rules")?;
     let runbooks = directory(&args.runbooks, "--runbooks")?;
     let home = Home::make()?;
@@ -61,22 +64,25 @@ pub async fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
         shown = Demo::show(&home, &rules, &runbooks) => shown,
         _ = interrupt.recv() => return Ok(ExitCode::from(130)),
         _ = terminate.recv() => return Ok(ExitCode::from(143)),
+        _ = hangup.recv() => return Ok(ExitCode::from(129)),
     };
     let demo = match shown {
         Ok(demo) => demo,
+        Err(_) if out::ended() => return Ok(ExitCode::SUCCESS),
         Err(error) => {
             eprintln!("the server's log ends with\n{}", home.log());
             return Err(error);
         }
     };
     let good = demo.check();
-    if args.exit || !good {
+    if args.exit || !good || out::ended() {
         return Ok(ExitCode::from(if good { 0 } else { 1 }));
     }
     demo.invite();
     tokio::select! {
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}
+        _ = hangup.recv() => {}
     }
     demo.server.end();
     Ok(ExitCode::SUCCESS)

@@ -32,6 +32,8 @@ pub struct RunView {
     pub attempt: u32,
     pub state: RunState,
     pub reason: Option<Reason>,
+    /// Of a suspended run: what it waits for, in words.
+    pub waits_for: Option<String>,
     pub resumes: u32,
     pub wake_at: Option<Timestamp>,
     pub started_at: Timestamp,
@@ -54,11 +56,33 @@ impl From<&Run> for RunView {
             attempt: run.attempt,
             state: run.state,
             reason: run.reason.clone(),
+            waits_for: None,
             resumes: run.resumes,
             wake_at: run.wake_at,
             started_at: run.started_at,
             finished_at: run.finished_at,
         }
+    }
+}
+
+impl RunView {
+    /// With what it waits for, which its last step says.
+    pub fn waiting(mut self, steps: &[Step]) -> Self {
+        if self.state == RunState::Suspended {
+            self.waits_for = steps.last().filter(|step| step.finished_at.is_none()).map(waits_for);
+        }
+        self
+    }
+}
+
+/// `wait_healthy web: wait up to 5m, until …`; of a question the question.
+fn waits_for(step: &Step) -> String {
+    let first = step.args.first().and_then(Value::as_str).unwrap_or_default();
+    let intent = step.intent.as_ref().map(ToString::to_string).unwrap_or_default();
+    match &*step.primitive {
+        "ask" => format!("ask: {first} ({intent})"),
+        name @ ("wait_healthy" | "wait_nodes") => format!("{name} {first}: {intent}"),
+        name => format!("{name}: {intent}"),
     }
 }
 
@@ -76,7 +100,7 @@ pub struct RunDetail {
 impl RunDetail {
     pub fn new(run: &Run, steps: Vec<Step>) -> Self {
         RunDetail {
-            run: run.into(),
+            run: RunView::from(run).waiting(&steps),
             alert: run.input.alert.clone(),
             params: run.input.params.clone(),
             log: run.log.clone(),

@@ -14,6 +14,8 @@ pub struct UndoView {
     pub plan: String,
     /// Why it cannot be carried out; `None`: it can.
     pub refused: Option<String>,
+    /// What keeps effects from happening now, and how to end that; `None`: nothing does.
+    pub stopped: Option<String>,
     /// The steps that changed something, the last first.
     pub steps: Vec<UndoStepView>,
     /// The runbook that carries it out.
@@ -32,7 +34,7 @@ pub struct UndoStepView {
 }
 
 impl UndoView {
-    pub fn of(run: RunId, planned: &Planned) -> Self {
+    pub fn of(run: RunId, planned: &Planned, stopped: Option<String>) -> Self {
         let step = |line: &undo::Line| {
             let (word, what) = match &line.undo {
                 Undo::Does(what) => ("does", what),
@@ -46,6 +48,7 @@ impl UndoView {
             run,
             plan: planned.program.hash.0.to_string(),
             refused: planned.plan.refused(),
+            stopped,
             steps: planned.plan.lines.iter().map(step).collect(),
             source: planned.plan.source.clone(),
         }
@@ -59,7 +62,7 @@ pub struct UndoRequest {
     pub by: String,
     #[serde(default)]
     pub reason: String,
-    /// As the plan was shown.
+    /// As the plan was shown, or at least its first 8 letters.
     pub plan: String,
 }
 

@@ -1,6 +1,6 @@
 //! The keys of `guards`, as people write them.
 
-use super::{DAY, Reader};
+use super::{DAY, Places, Reader};
 use crate::model::effectiveness::REMEMBERED;
 use crate::model::freeze::Window;
 use crate::model::rule::{AtOnce, Budget, Rule, Share};
@@ -10,9 +10,9 @@ const KEYS: &[&str] =
     &["cooldown", "budget", "target_budget", "breaker", "replicas", "at_once", "hold_at_most", "freeze"];
 
 impl Reader<'_> {
-    pub(super) fn guards(&mut self, node: &Node, rule: &mut Rule) {
+    pub(super) fn guards(&mut self, node: &Node, rule: &mut Rule, places: &mut Places) {
         let Some(fields) = self.fields(node, "`guards`", KEYS) else { return };
-        rule.freeze = fields.get("freeze").map(|node| self.freeze(node)).unwrap_or_default();
+        rule.freeze = fields.get("freeze").map(|node| self.freeze(node, places)).unwrap_or_default();
         rule.cooldown = fields.get("cooldown").and_then(|node| self.duration(node, "`cooldown`", 0, 30 * DAY));
         rule.budget = fields.get("budget").and_then(|node| self.budget(node, "`budget`"));
         rule.target_budget = fields.get("target_budget").and_then(|node| self.budget(node, "`target_budget`"));
@@ -26,7 +26,7 @@ impl Reader<'_> {
     }
 
     /// One window, or a list of them.
-    fn freeze(&mut self, node: &Node) -> Vec<Window> {
+    fn freeze(&mut self, node: &Node, places: &mut Places) -> Vec<Window> {
         let nodes = match &node.value {
             Value::List(all) => all.as_slice(),
             _ => std::slice::from_ref(node),
@@ -38,7 +38,10 @@ impl Reader<'_> {
                 Ok(window) if windows.contains(&window) => {
                     self.error("rule_duplicate", node.place, format!("`freeze` names {text:?} twice"));
                 }
-                Ok(window) => windows.push(window),
+                Ok(window) => {
+                    windows.push(window);
+                    places.freeze.push(node.place);
+                }
                 Err(message) => {
                     self.error("rule_value", node.place, message);
                 }
@@ -49,6 +52,11 @@ impl Reader<'_> {
 
     /// `3 per 1h`.
     fn budget(&mut self, node: &Node, key: &str) -> Option<Budget> {
+        if let Value::Int(number) = node.value {
+            let help = format!("say how many within which time: {key}: {number} per 1h", key = key.trim_matches('`'));
+            self.wrong_type(node, key, "a number per time").help = Some(help);
+            return None;
+        }
         let text = self.text(node, key)?;
         match text.parse::<Budget>() {
             Ok(budget) => Some(budget),

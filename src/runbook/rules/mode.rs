@@ -1,6 +1,6 @@
 //! The part of a rule about how far it may go by itself: `mode`, `approve`, `earned_after`.
 
-use super::{DAY, Fields, Reader};
+use super::{DAY, Fields, Places, Reader};
 use crate::model::diagnostic::nearest;
 use crate::model::mode::{Mode, Then};
 use crate::model::rule::Rule;
@@ -8,7 +8,7 @@ use crate::model::rule::Rule;
 const APPROVE_KEYS: &[&str] = &["by", "people", "within", "then"];
 
 impl Reader<'_> {
-    pub(super) fn mode(&mut self, fields: &Fields, rule: &mut Rule) {
+    pub(super) fn mode(&mut self, fields: &Fields, rule: &mut Rule, places: &mut Places) {
         if let Some(node) = fields.get("mode")
             && let Some(text) = self.text(node, "`mode`")
         {
@@ -27,6 +27,7 @@ impl Reader<'_> {
         if let Some(node) = fields.get("approve")
             && let Some(fields) = self.fields(node, "`approve`", APPROVE_KEYS)
         {
+            places.approvers = fields.get("people").map_or(node.place, |people| people.place);
             self.approvers(&fields, rule);
         }
         if let Some(node) = fields.get("earned_after") {

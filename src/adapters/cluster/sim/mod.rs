@@ -100,6 +100,11 @@ impl SimCluster {
         Ok(SimCluster { clock, state: Mutex::new(state), moved: Notify::new() })
     }
 
+    /// Is it another than this one was at its start? Changes count, too.
+    pub fn differs_from(&self, start: World) -> bool {
+        self.state().told() != State::fresh(start).told()
+    }
+
     /// Puts a fault behind those that already wait; each `apply` takes one.
     pub fn inject(&self, fault: Fault) {
         self.state().faults.push_back(fault);
@@ -169,6 +174,17 @@ impl State {
         let services = world.services.into_iter().enumerate();
         let services = services.map(|(at, (name, spec))| SimService::new(at, name, spec, usable)).collect();
         state.with(services)
+    }
+
+    /// What a world file can say of it.
+    fn told(&self) -> serde_json::Value {
+        let services: Vec<_> = self.services.iter().map(SimService::told).collect();
+        let nodes: Vec<_> = self
+            .nodes
+            .iter()
+            .map(|node| (&node.name, &node.role, &node.availability, &node.state, &node.labels))
+            .collect();
+        serde_json::json!({ "services": services, "nodes": nodes, "groups": self.groups, "jobs": self.job_behaviours })
     }
 
     /// The world as its log has it.

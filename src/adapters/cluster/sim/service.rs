@@ -157,6 +157,19 @@ fn patched<'a>(
 }
 
 impl SimService {
+    /// What a world file can say of it.
+    pub fn told(&self) -> serde_json::Value {
+        let Spec { replicas, labels, template, .. } = &self.spec;
+        serde_json::json!({
+            "name": self.name,
+            "global": self.global,
+            "replicas": replicas,
+            "labels": labels,
+            "template": template,
+            "behaviour": self.behaviour,
+        })
+    }
+
     /// A service of the start state, the `at`-th of all.
     pub fn new(at: usize, name: String, spec: ServiceSpec, nodes: u64) -> Self {
         let ServiceSpec { image, replicas, global, labels, container_labels, env, limits, behaviour } = spec;

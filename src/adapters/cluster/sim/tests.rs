@@ -201,10 +201,13 @@ async fn the_world_is_remembered_and_wins_over_the_world_file() {
     let clock = Clock::simulated();
     let open = |file| SimCluster::open(file, &log, clock);
     let cluster = open(Some(&file)).expect("opened");
+    let differs = |cluster: &SimCluster, text: &str| cluster.differs_from(World::parse(text).expect("a valid world"));
+    assert!(!differs(&cluster, WORLD) && differs(&cluster, &WORLD.replace("shop/api:1", "shop/api:2")));
     apply(&cluster, "web", scale(5), "1:1").await.expect("accepted");
     apply(&cluster, "api", image("shop/api:bad"), "2:1").await.expect("accepted");
     tokio::time::advance(Duration::from_secs(5)).await;
     apply(&cluster, "api", scale(1), "2:2").await.expect("accepted");
+    assert!(differs(&cluster, WORLD), "it has been changed");
     let held = open(None).err().expect("the first still holds it").to_string();
     assert!(held.contains("another runbookd holds"), "{held}");
 
