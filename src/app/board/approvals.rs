@@ -173,11 +173,13 @@ impl Board {
         self.wait_for(id, approval);
     }
 
-    /// Says why an incident is in the state that it is in, which has changed.
+    /// Says what has become of an incident without another state. While it is held, its reason is what it waits for, and stays.
     fn say(&mut self, id: IncidentId, reason: Reason, now: Timestamp) {
         let Some(state) = self.incidents.get(&id).map(|incident| incident.state) else { return };
         self.record(id, now, Some(state), state, reason.clone());
-        self.edit(id, |incident| incident.reason = reason);
+        if matches!(state, State::Running | State::AwaitingApproval) {
+            self.edit(id, |incident| incident.reason = reason);
+        }
     }
 
     fn wait_for(&mut self, id: IncidentId, approval: Approval) {

@@ -233,6 +233,11 @@ impl Board {
         self.live.remove(&id);
         let (state, handler) = (run.state, run.handler);
         let reason = run.reason.clone();
+        // Nobody waits for an answer any more.
+        let asked = |incident: &Incident| incident.approval.as_deref().is_some_and(|it| it.run == Some(run.id));
+        if self.incidents.get(&id).is_some_and(|incident| asked(incident)) {
+            self.edit(id, |incident| incident.approval = None);
+        }
         self.attempted(&run, acted_at);
         self.out.writes.push(Write::Run(Box::new(run)));
         self.note_effects(id, handler, &effects, now);
