@@ -50,6 +50,8 @@ pub struct Effect {
     /// And last not before and not after this.
     from: u64,
     to: u64,
+    /// It left last then, if it did.
+    left: u64,
     /// Giving back is exempt from budgets.
     gives_back: bool,
     undo: bool,
@@ -97,6 +99,7 @@ impl Effect {
             first: since,
             from: since,
             to: millis(),
+            left: millis(),
             gives_back: run.handler == Handler::OnResolved,
             undo: run.undoes.is_some(),
             targets,
@@ -135,6 +138,13 @@ impl Guards {
 
     pub fn knows(&self, step: &Step) -> bool {
         self.known.contains_key(&(step.run, step.seq))
+    }
+
+    /// It leaves once more.
+    pub fn leaves(&mut self, step: &Step) {
+        if let Some(known) = self.effects.iter_mut().find(|known| (known.run, known.seq) == (step.run, step.seq)) {
+            known.left = millis();
+        }
     }
 
     /// It leaves: was it admitted just before?
@@ -327,7 +337,7 @@ impl Guards {
         let (_, at) = self.hands.iter().rfind(|(of, at)| of == service && at + NOTICED <= began)?;
         let target = format!("service {service}");
         let near =
-            |other: &&Effect| other.targets.contains(&target) && other.to + OURS > *at && other.first < at + NOTICED;
+            |other: &&Effect| other.targets.contains(&target) && other.left + OURS > *at && other.first < at + NOTICED;
         let ours = self.effects.iter().find(near);
         let another = self
             .hands

@@ -24,6 +24,8 @@ use std::sync::Arc;
 
 /// Rules that were in force so long before a change leaves the process may have allowed it.
 const ASKED_WITHIN: u64 = 1_000;
+/// And its intent is durable, and on its way, within this time: a little more than the journal may take.
+const DECIDED_WITHIN: u64 = 1_100;
 /// A process watches the cluster this long after its start at the latest.
 const OUT_OF_BED: u64 = 25_000;
 /// The kill switch stops what is new within this time.
@@ -169,9 +171,9 @@ impl Oracle {
 
     /// What leaves now was decided on since then: an intent waits for a journal that cannot be written.
     fn decided_since(&self) -> u64 {
-        let failing = |(_, until): &&(u64, Option<u64>)| until.is_none_or(|until| until + ASKED_WITHIN >= millis());
+        let failing = |(_, until): &&(u64, Option<u64>)| until.is_none_or(|until| until + DECIDED_WITHIN >= millis());
         let since = self.journal_failed.iter().find(failing).map_or(millis(), |(since, _)| *since);
-        since.saturating_sub(ASKED_WITHIN)
+        since.saturating_sub(DECIDED_WITHIN)
     }
 
     /// The sets of rules that were in force at some time between these two.
@@ -254,6 +256,7 @@ impl Oracle {
         self.granted(leaving, &run, &step);
         self.stopped(leaving, &run);
         self.put_back(leaving, &run, &step, journal);
+        self.guards.leaves(&step);
         let for_the_first_time = !self.guards.knows(&step);
         if self.guards.is_new(&step) {
             self.intended(&run, &step, u64::MAX);

@@ -231,11 +231,16 @@ impl Outside {
 
     fn leaves(&self, leaving: &Leaving, is: impl Fn(&str, &Step) -> bool) {
         let journal = self.journal.lock().expect("one thread").clone();
-        let around = || Around {
+        let around = || self.around();
+        self.oracle().leaves(leaving, &journal, around, |step| is(&format!("{}:{}", step.run, step.seq), step));
+    }
+
+    /// What is in the cluster now.
+    pub fn around(&self) -> Around {
+        Around {
             services: at_once(self.cluster.services()).unwrap_or_default(),
             nodes: at_once(self.cluster.nodes()).unwrap_or_default(),
-        };
-        self.oracle().leaves(leaving, &journal, around, |step| is(&format!("{}:{}", step.run, step.seq), step));
+        }
     }
 }
 

@@ -304,11 +304,11 @@ impl Stage<'_> {
             }
             Act::NodeState { node, state } => {
                 drop(self.outside.cluster.set_node_state(&node_name(*node), state));
-                self.outside.oracle().guards.moved(format!("node {}", node_name(*node)));
+                self.node_moves(*node);
             }
             Act::LoseMachine(node) => {
                 drop(self.outside.cluster.lose_machine(&node_name(*node)));
-                self.outside.oracle().guards.moved(format!("node {}", node_name(*node)));
+                self.node_moves(*node);
             }
             Act::Fault { port, fault, calls } => self.outside.break_calls(*port, *fault, *calls),
             Act::Down { port, secs } => self.outside.take_down(*port, *secs),
@@ -365,6 +365,16 @@ impl Stage<'_> {
     /// The post that was marked last is sent after `delay` milliseconds.
     fn post(&mut self, delay: u64, path: &'static str, body: String) {
         self.post_of(delay, Post { path, body, firing: Vec::new() });
+    }
+
+    /// A node is another from now on, and what ran on it is not whole.
+    fn node_moves(&self, node: usize) {
+        let services = self.outside.around().services;
+        let mut oracle = self.outside.oracle();
+        oracle.guards.moved(format!("node {}", node_name(node)));
+        for service in services {
+            oracle.guards.moved(format!("service {}", service.name));
+        }
     }
 
     fn post_of(&mut self, delay: u64, post: Post) {
